@@ -1,0 +1,32 @@
+# Options of the build. A project that adds this one with add_subdirectory gets the library alone:
+# tests, tools and developer warnings are on only when this is the top project.
+option(STORE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(STORE_BUILD_TOOLS "Build the store command" ${PROJECT_IS_TOP_LEVEL})
+option(STORE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(STORE_BUILD_BENCH "Build the benchmarks" OFF)
+option(STORE_DEVELOPER "Warnings are errors" OFF)
+set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(STORE_CCACHE ccache)
+if(STORE_CCACHE AND PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${STORE_CCACHE})
+endif()
+
+# Compile settings every layer of the project shares; consumers of the library see none of them.
+add_library(store_build_settings INTERFACE)
+target_compile_features(store_build_settings INTERFACE cxx_std_20)
+# SSE4.2 is the floor of every supported machine; anything wider is chosen at run time.
+target_compile_options(store_build_settings INTERFACE -msse4.2 -fno-strict-aliasing)
+if(STORE_DEVELOPER)
+  target_compile_options(store_build_settings INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror)
+endif()
+if(STORE_SANITIZE)
+  target_compile_options(store_build_settings INTERFACE
+    -fsanitize=${STORE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(store_build_settings INTERFACE -fsanitize=${STORE_SANITIZE})
+endif()
