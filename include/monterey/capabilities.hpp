@@ -1,0 +1,30 @@
+// Which kernel facilities a core uses for its I/O, found out when the cluster starts. What the kernel, RLIMIT_MEMLOCK
+// or a seccomp filter refuses is left out feature by feature and recorded here; nothing of it is fatal.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace monterey {
+
+enum class Backend : std::uint8_t {
+  automatic,  // io_uring, or threads where io_uring is refused
+  io_uring,   // io_uring, or an error
+  threads,    // preadv/pwritev/fdatasync on worker threads
+};
+
+struct Capabilities {
+  Backend backend = Backend::automatic;  // what is in use: io_uring or threads
+  bool single_issuer = false;
+  bool defer_taskrun = false;
+  bool registered_buffers = false;  // the whole arena is registered (true only if there is an arena)
+  bool registered_files = false;
+  // Why each of the above that is off is off, "; "-separated; empty if all are on.
+  std::string reason;
+};
+
+// Returns what the calling core uses.
+// Requires: a core of a running Cluster.
+const Capabilities& capabilities();
+
+}  // namespace monterey

@@ -1,0 +1,102 @@
+// The boundary between the reactor and the kernel. A core has one IoBackend: the reactor calls turn() once per loop
+// turn, on the core's thread; operations are intrusive records that their awaiters own. All members but wake() are for the
+// core's thread. A backend must outlive every operation queued on it; its owner runs turn() until in_flight() is 0.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <monterey/capabilities.hpp>
+#include <monterey/fixed_bufs.hpp>
+#include <monterey/io_class.hpp>
+#include <optional>
+
+namespace monterey::detail {
+
+class IoInjection;
+
+enum class IoOpcode : std::uint8_t {
+  read,         // data, length bytes, offset
+  write,        //
+  readv,        // data = const iovec*, length = pieces
+  writev,       //
+  read_fixed,   // as read, within registered buffer buffer_index
+  write_fixed,  //
+  fdatasync,
+  fsync,
+  ftruncate,  // offset = new size
+  fallocate,  // flags = mode, offset, bytes
+  openat,     // data = path (zero-terminated), flags = open flags, length = mode; relative to the working directory
+  close,
+};
+
+// Lives in the awaiter and stays put until complete() has been called.
+struct IoOp {
+  IoOp* next = nullptr;  // the backend's
+  IoOpcode opcode = IoOpcode::read;
+  IoClass io_class = IoClass::foreground;
+  int fd = -1;
+  int file_slot = -1;  // from IoBackend::register_file; -1: use fd
+  std::uint64_t offset = 0;
+  void* data = nullptr;
+  std::uint32_t length = 0;
+  std::uint32_t buffer_index = 0;
+  std::uint32_t flags = 0;
+  std::uint64_t bytes = 0;   // what it moves, for the background budget (every transfer sets it); the length of fallocate
+  std::int64_t result = 0;   // as the system call's, or -errno
+  void (*complete)(IoOp&) noexcept = nullptr;  // called on the owning core inside turn(); must not call into the backend but queue()
+};
+
+class IoBackend {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  virtual ~IoBackend() = default;
+
+  // Queues `op` for the next turn(). Never fails, blocks or allocates: what the ring cannot take waits in an intrusive backlog.
+  virtual void queue(IoOp& op) noexcept = 0;
+  // Submits what is queued, all in one call, and completes what has ended. Without `wait_until` it does not wait, and makes no system
+  // call if nothing is queued and nothing has ended; else it waits for a completion, wake() or that time (max(): no time).
+  // A wake() that came before makes it return at once, so nothing published before a wake() is slept over.
+  // Errors: io_error when the kernel refuses the ring altogether.
+  virtual void turn(std::optional<TimePoint> wait_until) = 0;
+  // Returns whether turn() would complete something. Cheap: for the preemption check.
+  virtual bool completions_pending() const noexcept = 0;
+  // Operations queued or issued and not completed.
+  virtual std::size_t in_flight() const noexcept = 0;
+  // Ends a wait in turn(), now or at its next call. Any thread. A system call only if the core sleeps.
+  virtual void wake() noexcept = 0;
+
+  // Enters an open descriptor into the ring's file table. Returns its slot, or -1 if there is no table or no room.
+  virtual int register_file(int fd) noexcept = 0;
+  // Requires: no operation on the slot is queued or issued.
+  virtual void unregister_file(int slot) noexcept = 0;
+
+  // Alters completions, for tests; nullptr (the default) costs one predicted branch a completion.
+  virtual void set_injection(IoInjection* injection) noexcept = 0;
+
+  // The backend of the calling thread's core; nullptr outside.
+  static IoBackend* current() noexcept;
+  static void set_current(IoBackend* backend) noexcept;
+};
+
+// How far down the ladder of features a backend starts; each rung leaves out one more.
+enum class IoRung : std::uint8_t {
+  full,     // everything
+  nobufs,   // no registered buffers
+  plain,    // nor SINGLE_ISSUER, DEFER_TASKRUN, registered files
+  threads,  // no io_uring
+};
+
+// Returns the rung that the environment's STORE_IO (full, nobufs, plain, threads) asks for; full if it is not set.
+// Errors: invalid_argument for another text.
+IoRung rung_from_environment();
+
+// Makes the backend of a core, and registers the arena with it. `out` says what is on and why the rest is off.
+// The lower of `wanted` and STORE_IO (or `highest`) counts. Call it on the core's thread, which alone may drive the backend.
+// Errors: io_error under Backend::io_uring where io_uring is refused, naming errno and what to do.
+std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out);
+std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out);
+
+}  // namespace monterey::detail
