@@ -1,0 +1,302 @@
+// The cache of tree pages: 4 KiB frames in the core's registered buffers, found by (page number, birth generation), never by
+// the page number alone. One per partition, used from the partition's core only; no latches, no atomics.
+//
+// * A frame's bytes were verified against the pointer once, when they were read, and do not change while it is mapped.
+// * A page that is being read has one read in flight, whoever waits for it.
+// * Pinned frames stay readable and in place, also after unmap() and after the cache itself is gone: the frames live until the
+//   last pin is dropped and the last load has ended. The device must outlive the loads: await drain() before closing it.
+// * Eviction is a clock with second chance. Pages brought in with Reuse::unlikely (scans, merges) recycle a small window
+//   of frames of their own, so that they do not push out the hot set.
+// * No deadlock: whoever awaits pin() holds no other pin, and a load that finds no frame waits in line for the next unpin.
+//   prefetch() and insert_clean() never wait: they give up.
+//
+// A hit touches one line of the table of {page, frame} entries and one of the frame records, then the page.
+// Under AddressSanitizer unpinned frames are poisoned; debug builds scribble over evicted ones.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <monterey/fixed_bufs.hpp>
+#include <monterey/io_class.hpp>
+#include <monterey/task.hpp>
+#include <store/types.hpp>
+
+#include "store/base/assert.hpp"
+#include "store/base/units.hpp"
+#include "store/page/pointer.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define STORE_CACHE_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STORE_CACHE_ASAN 1
+#endif
+#endif
+#ifdef STORE_CACHE_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace store {
+
+class BlockDevice;
+
+// Whether a page is likely to be wanted again soon; a scan's or merge's pages are not.
+enum class Reuse : std::uint8_t { likely, unlikely };
+
+struct CacheStats {
+  std::size_t frames = 0;
+  std::size_t resident = 0;        // frames that hold a page that can be found
+  std::size_t user_pins = 0;       // of at most frames / 2
+  std::size_t loading = 0;         // reads in flight or waiting for a frame
+  std::uint64_t hits = 0;          // lookups served from a frame
+  std::uint64_t misses = 0;        // pin() calls that had to wait
+  std::uint64_t loads = 0;         // reads issued
+  std::uint64_t load_errors = 0;   // reads that failed or did not verify
+  std::uint64_t frame_waits = 0;   // loads that had to wait for a frame
+  std::uint64_t evictions = 0;
+  std::uint64_t inserted = 0;      // pages handed over clean by insert_clean()
+};
+
+namespace detail {
+
+inline constexpr std::uint32_t kNoFrame = ~std::uint32_t{0};
+
+// The tag is the birth generation (48 bits) and the flags. A frame that is being read has no match in a lookup.
+inline constexpr std::uint64_t kBirthMask = kMaxGeneration.value;
+inline constexpr std::uint64_t kFrameLoading = std::uint64_t{1} << 48;      // `pins` is the number of its Load
+inline constexpr std::uint64_t kFrameReferenced = std::uint64_t{1} << 49;   // second chance
+inline constexpr std::uint64_t kFrameTransient = std::uint64_t{1} << 50;    // brought in with Reuse::unlikely
+inline constexpr std::uint64_t kFrameUnreachable = std::uint64_t{1} << 51;  // no table entry; free at its last unpin
+
+struct FrameRecord {
+  std::uint64_t tag = 0;
+  std::uint32_t page = 0;  // of a free frame: the next free one
+  std::uint32_t pins = 0;
+};
+static_assert(sizeof(FrameRecord) == 16);
+
+// Page 0 is a meta page and never cached, so 0 marks an empty entry.
+struct CacheEntry {
+  std::uint32_t page = 0;
+  std::uint32_t frame = 0;
+};
+
+struct CacheSlowPart;  // what only misses touch
+
+// What a cache and its pins share. Lives until the cache is gone and nothing is pinned or loading.
+struct CacheCore {
+  CacheEntry* table = nullptr;
+  FrameRecord* records = nullptr;
+  std::byte* frames = nullptr;
+  std::uint32_t table_mask = 0;
+  std::uint8_t hash_shift = 0;
+  std::uint32_t loads_without_frame = 0;  // an unpin must look for someone who waits for a frame
+  std::uint32_t user_pins = 0;
+  std::uint32_t user_pins_limit = 0;
+  std::uint64_t hits = 0;
+  CacheSlowPart* slow = nullptr;
+
+  std::uint32_t home(std::uint32_t page) const noexcept { return (page * 0x9E3779B1u) >> hash_shift; }
+
+  // The frame that holds (page, birth), or kNoFrame. `match` is the part of the tag to compare with `tag`.
+  std::uint32_t find(std::uint32_t page, std::uint64_t tag, std::uint64_t match) const noexcept {
+    for (std::uint32_t i = home(page);; i = (i + 1) & table_mask) {
+      const CacheEntry entry = table[i];
+      if (entry.page == page && (records[entry.frame].tag & match) == tag) return entry.frame;
+      if (entry.page == 0) return kNoFrame;
+    }
+  }
+  std::uint32_t find_loaded(const PagePointer& pointer) const noexcept {
+    return find(pointer.page.value, pointer.birth.value, kBirthMask | kFrameLoading);
+  }
+  std::byte* frame_data(std::uint32_t frame) const noexcept { return frames + std::size_t{frame} * kPageBytes; }
+  std::uint32_t frame_of(const std::byte* data) const noexcept {
+    return static_cast<std::uint32_t>(static_cast<std::size_t>(data - frames) / kPageBytes);
+  }
+
+  void expose(std::uint32_t frame) const noexcept {
+#ifdef STORE_CACHE_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(frame_data(frame), kPageBytes);
+#else
+    static_cast<void>(frame);
+#endif
+  }
+  void hide(std::uint32_t frame) const noexcept {
+#ifdef STORE_CACHE_ASAN
+    ASAN_POISON_MEMORY_REGION(frame_data(frame), kPageBytes);
+#else
+    static_cast<void>(frame);
+#endif
+  }
+
+  void unpin(std::uint32_t frame) noexcept {
+    FrameRecord& record = records[frame];
+    STORE_VERIFY(record.pins > 0);
+    if (--record.pins != 0) return;
+    hide(frame);
+    if ((record.tag & kFrameUnreachable) != 0 || loads_without_frame != 0) [[unlikely]] last_unpin(frame);
+  }
+  void last_unpin(std::uint32_t frame) noexcept;
+};
+
+}  // namespace detail
+
+class PageCache {
+ public:
+  static constexpr std::size_t kMinFrames = 8;
+
+  // Keeps one page readable and in place. Move-only; empty when default-constructed or moved from.
+  class [[nodiscard]] Pin {
+   public:
+    Pin() = default;
+    Pin(Pin&& other) noexcept : core_(std::exchange(other.core_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
+    Pin& operator=(Pin&& other) noexcept {
+      if (this != &other) {
+        reset();
+        core_ = std::exchange(other.core_, nullptr);
+        data_ = std::exchange(other.data_, nullptr);
+      }
+      return *this;
+    }
+    ~Pin() { reset(); }
+
+    // The 4096 bytes of the page; null when empty.
+    const std::byte* data() const noexcept { return data_; }
+    std::span<const std::byte, kPageBytes> page() const noexcept {
+      return std::span<const std::byte, kPageBytes>(data_, kPageBytes);
+    }
+    explicit operator bool() const noexcept { return data_ != nullptr; }
+    void reset() noexcept {
+      if (data_ == nullptr) return;
+      core_->unpin(core_->frame_of(data_));
+      core_ = nullptr;
+      data_ = nullptr;
+    }
+
+   private:
+    friend class PageCache;
+    friend struct detail::CacheSlowPart;
+    Pin(detail::CacheCore* core, const std::byte* data) noexcept : core_(core), data_(data) {}
+
+    detail::CacheCore* core_ = nullptr;
+    const std::byte* data_ = nullptr;
+  };
+
+  // A pin that is handed to a user for as long as he likes, counted against half of the frames. Move-only.
+  class [[nodiscard]] UserPin {
+   public:
+    UserPin() = default;
+    UserPin(UserPin&&) noexcept = default;
+    UserPin& operator=(UserPin&& other) noexcept {
+      if (this != &other) {
+        reset();
+        pin_ = std::move(other.pin_);
+      }
+      return *this;
+    }
+    ~UserPin() { reset(); }
+
+    const std::byte* data() const noexcept { return pin_.data(); }
+    explicit operator bool() const noexcept { return static_cast<bool>(pin_); }
+    void reset() noexcept {
+      if (!pin_) return;
+      --pin_.core_->user_pins;
+      pin_.reset();
+    }
+
+   private:
+    friend class PageCache;
+    explicit UserPin(Pin&& pin) noexcept : pin_(std::move(pin)) {}
+
+    Pin pin_;
+  };
+
+  // A cache of frames.size() / 4096 frames on `device`. Errors: invalid_argument for fewer than kMinFrames.
+  PageCache(BlockDevice& device, monterey::FixedBuf frames);
+  PageCache(const PageCache&) = delete;
+  PageCache& operator=(const PageCache&) = delete;
+  // Pins may outlive the cache; loads in flight end by themselves (see drain()).
+  ~PageCache();
+
+  // The heap memory that a cache of `frames` frames takes beside the frames.
+  static std::size_t metadata_bytes(std::size_t frames);
+
+  // The page if it is resident, pinned; else empty. Never suspends. Cost: two cache lines and the page's.
+  Pin try_pin(const PagePointer& pointer, Reuse reuse = Reuse::likely) noexcept {
+    detail::CacheCore& core = *core_;
+    const std::uint32_t frame = core.find_loaded(pointer);
+    if (frame == detail::kNoFrame) return {};
+    detail::FrameRecord& record = core.records[frame];
+    if (reuse == Reuse::likely) record.tag |= detail::kFrameReferenced;
+    ++record.pins;
+    ++core.hits;
+    core.expose(frame);
+    return Pin(&core, core.frame_data(frame));
+  }
+
+  // The bytes of a resident page without a pin, else null: good until the caller suspends or calls anything on this cache
+  // but peek(), try_pin(), resident() and touch(). For a descent that cannot suspend.
+  const std::byte* peek(const PagePointer& pointer) noexcept {
+    detail::CacheCore& core = *core_;
+    const std::uint32_t frame = core.find_loaded(pointer);
+    if (frame == detail::kNoFrame) return nullptr;
+    detail::FrameRecord& record = core.records[frame];
+    if ((record.tag & detail::kFrameReferenced) == 0) record.tag |= detail::kFrameReferenced;
+    ++core.hits;
+    core.expose(frame);
+    return core.frame_data(frame);
+  }
+
+  // Brings the table line of a page into the CPU's cache ahead of a lookup.
+  void touch(PageNo page) const noexcept { __builtin_prefetch(&core_->table[core_->home(page.value)]); }
+
+  // The page, pinned; read from the device if need be, by one read for all who wait. The read is queued when the task
+  // first runs, so N such tasks started together make one submission. Requires: the caller holds no other pin while it
+  // waits. Errors: corruption naming page, check and device; whatever the device throws. Suspends on a miss only. May be
+  // destroyed while it waits.
+  monterey::Task<Pin> pin(PagePointer pointer, monterey::IoClass io_class = monterey::IoClass::foreground,
+                          Reuse reuse = Reuse::likely);
+
+  // Starts the load of a page that a pin() will want soon. Does nothing when the page is resident or being read, or when
+  // no frame is to be had at once. An error is left for the pin() to meet again. Never suspends.
+  void prefetch(const PagePointer& pointer, monterey::IoClass io_class, Reuse reuse = Reuse::likely);
+
+  // Puts a page that was just written into the cache, if a frame is to be had at once; drops what was known of the block
+  // before. Requires: `page` is sealed and is what `pointer` vouches for. Never suspends.
+  void insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page, Reuse reuse = Reuse::likely);
+
+  bool resident(const PagePointer& pointer) const noexcept {
+    return core_->find_loaded(pointer) != detail::kNoFrame;
+  }
+
+  // Forgets every version of a block that is about to be reused. A pinned or loading frame serves those who have it or
+  // wait for it, is found by nobody else, and is free at its last unpin.
+  void unmap(PageNo page) noexcept;
+
+  // Takes `pin` over as a user's, unless users hold frames() / 2 already: then the result is empty, `pin` is left as it
+  // was, and the caller copies what it needs.
+  UserPin try_user_pin(Pin& pin) noexcept {
+    if (!pin || core_->user_pins >= core_->user_pins_limit) return {};
+    ++core_->user_pins;
+    return UserPin(std::move(pin));
+  }
+
+  // Completes when no load is in flight or waiting for a frame. The cache may be destroyed meanwhile.
+  monterey::Task<> drain();
+
+  std::size_t frames() const noexcept;
+  // How many pages of Reuse::unlikely stay in the cache at once; read-ahead should keep well below.
+  std::size_t transient_window() const noexcept;
+  CacheStats stats() const noexcept;
+  // Frames that are pinned now, reachable or not. For tests and diagnosis. Cost: O(frames).
+  std::size_t pinned_frames() const noexcept;
+
+ private:
+  detail::CacheCore* core_;
+};
+
+}  // namespace store
