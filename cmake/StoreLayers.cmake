@@ -23,11 +23,32 @@ function(store_layer name)
     PRIVATE $<BUILD_INTERFACE:store_build_settings>)
 endfunction()
 
-# store_test(NAME SOURCES file... LINK target...): one GoogleTest program, registered test by test.
+# store_test(NAME SOURCES file... LINK target... LABELS label... [SERIAL]): one GoogleTest program, registered test by test.
+#
+# Labels say which runs a test belongs to: `unit` and `model` also run under AddressSanitizer + UndefinedBehaviorSanitizer,
+# `runtime` under ThreadSanitizer (tests/unit/monterey has it without asking), `slow` only with `./dev test --all`.
+# SERIAL keeps a test that measures time from running beside others. The target tests_LABEL builds all programs of a label.
 function(store_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "SERIAL" "" "SOURCES;LINK;LABELS" ${ARGN})
+  set(labels ${arg_LABELS})
+  if(CMAKE_CURRENT_SOURCE_DIR STREQUAL "${PROJECT_SOURCE_DIR}/tests/unit/monterey")
+    list(APPEND labels runtime)
+  endif()
+  list(REMOVE_DUPLICATES labels)
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(${name} PRIVATE ${arg_LINK} GTest::gmock GTest::gtest store_test_main store_build_settings)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 600)
+  set(serial "")
+  if(arg_SERIAL)
+    set(serial RUN_SERIAL TRUE)
+  endif()
+  # The list passes through seven expansions inside of gtest_discover_tests before ctest reads it.
+  string(REPLACE ";" [[\\\\\\\;]] escaped "${labels}")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${escaped}" TIMEOUT 600 ${serial})
+  foreach(label IN LISTS labels)
+    if(NOT TARGET tests_${label})
+      add_custom_target(tests_${label})
+    endif()
+    add_dependencies(tests_${label} ${name})
+  endforeach()
 endfunction()

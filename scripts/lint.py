@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""Checks what a compiler does not see. Each check yields "place: what is wrong"; any finding fails the run.
+
+Run from the top of the tree by `./dev lint`. Looks at the files git knows or would add, so build folders do not matter.
+"""
+import re
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+def tracked_files():
+    out = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                         cwd=TOP, check=True, capture_output=True).stdout
+    names = sorted(set(out.decode().split("\0")) - {""})
+    return [name for name in names if (TOP / name).is_file()]
+
+
+FILES = tracked_files()
+TEXT = {}
+
+
+def text(name):
+    if name not in TEXT:
+        TEXT[name] = (TOP / name).read_text(errors="replace")
+    return TEXT[name]
+
+
+def select(*suffixes, under=""):
+    return [f for f in FILES if f.endswith(suffixes) and f.startswith(under)]
+
+
+def numbered(name):
+    return enumerate(text(name).splitlines(), 1)
+
+
+def read_layers():
+    """cmake/layers.txt as {layer: (paths, layers it may include)}, lowest first."""
+    layers = {}
+    for line in text("cmake/layers.txt").splitlines():
+        match = re.match(r"([a-z]+): *([^|]*?) *\|(.*)$", line)
+        if match:
+            layers[match[1]] = (match[2].split(), match[3].split())
+    return layers
+
+
+LAYERS = read_layers()
+
+
+def layer_of(name):
+    """The layer that owns a file: the one with the longest matching path. None outside of the layers."""
+    best, owner = -1, None
+    for layer, (paths, _) in LAYERS.items():
+        for path in paths:
+            if (name == path or name.startswith(path + "/")) and len(path) > best:
+                best, owner = len(path), layer
+    return owner
+
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]')
+KNOWN = set(FILES)
+
+
+def project_includes(name):
+    """(line number, file of this tree) for every include that names one."""
+    for number, line in numbered(name):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        for root in ("include/", "src/", "tests/", "", str(PurePosixPath(name).parent) + "/"):
+            if root + match[1] in KNOWN:
+                yield number, root + match[1]
+                break
+
+
+def check_layers():
+    for layer, (_, allowed) in LAYERS.items():
+        before = list(LAYERS)[:list(LAYERS).index(layer)]
+        for name in allowed:
+            if name not in before:
+                yield f"cmake/layers.txt: {layer} may include {name}, which is not below it"
+    for name in select(".cpp", ".hpp", ".h"):
+        layer = layer_of(name)
+        if name.startswith(("src/", "include/")) and layer is None:
+            yield f"{name}: belongs to no layer of cmake/layers.txt"
+        if name.startswith("tests/unit/"):
+            layer = name.split("/")[2]
+        for number, target in project_includes(name):
+            other = layer_of(target)
+            if layer and other and other != layer and other not in LAYERS[layer][1]:
+                yield f"{name}:{number}: layer {layer} must not include {target} of layer {other}"
+            if name.startswith(("include/", "examples/")) and not target.startswith(("include/", "examples/")):
+                yield f"{name}:{number}: a public header or example must not include {target}"
+
+
+def check_sources_listed():
+    for name in select(".cpp"):
+        path = PurePosixPath(name)
+        for parent in path.parents:
+            lists = str(parent / "CMakeLists.txt")
+            if lists in KNOWN and re.search(rf"(?m)^[^#\n]*(?<![\w./-]){re.escape(str(path.relative_to(parent)))}(?![\w.-])",
+                                            text(lists)):
+                break
+        else:
+            what = "a test that is not built" if name.endswith("_test.cpp") else "a source that is not built"
+            yield f"{name}: {what}: no CMakeLists.txt names it"
+
+
+def check_error_codes():
+    enum = re.search(r"enum class Errc \{(.*?)\};", text("include/store/error.hpp"), re.S)[1]
+    codes = re.findall(r"(?m)^\s*(\w+)(?: = \d+)?,", enum)
+    for name in select(".md"):
+        for number, line in numbered(name):
+            for code in re.findall(r"Errc::(\w+)", line):
+                if code not in codes:
+                    yield f"{name}:{number}: there is no Errc::{code}"
+    if "docs/errors.md" in KNOWN:
+        listed = re.findall(r"(?m)^\| `([a-z_]+)`", text("docs/errors.md"))
+        if listed != codes:
+            yield f"docs/errors.md: lists {listed}, include/store/error.hpp has {codes}"
+
+
+def check_docs():
+    for name in select(".md"):
+        for number, line in numbered(name):
+            for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", line):
+                if not re.match(r"[a-z]+:", target) and not (TOP / name).parent.joinpath(target).exists():
+                    yield f"{name}:{number}: the link to {target} leads nowhere"
+    block = re.search(r"```cpp\n(.*?)```", text("README.md"), re.S)
+    if not block or block[1] != text("examples/basic.cpp"):
+        yield "README.md: the first C++ block is not examples/basic.cpp"
+    rows = re.findall(r"(?m)^\| `(\w+)` \|.*\| ([^|]*) \|$", text("docs/architecture.md"))
+    want = [(layer, " ".join(allowed) or "nothing") for layer, (_, allowed) in LAYERS.items()]
+    if rows != want:
+        yield f"docs/architecture.md: the table of layers differs from cmake/layers.txt: {rows} and {want}"
+
+
+# Spelled so that this file does not find itself.
+MARKS = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(work|root|home/\w|tmp/plan|mnt)" r"/")
+
+
+def check_marks():
+    for name in FILES:
+        if name.endswith((".bin", ".png", ".gz")):
+            continue
+        for number, line in numbered(name):
+            if MARKS.search(line):
+                yield f"{name}:{number}: a mark for later: {line.strip()}"
+            if MACHINE_PATHS.search(line):
+                yield f"{name}:{number}: a path of one machine: {line.strip()}"
+            if line != line.rstrip() and not name.endswith((".md", ".txt")) and "LICENSE" not in name:
+                yield f"{name}:{number}: space at the end of the line"
+
+
+def check_format():
+    sources = select(".cpp", ".hpp")
+    run = subprocess.run(["clang-format-14", "--dry-run", "-Werror", *sources],
+                         cwd=TOP, capture_output=True, text=True)
+    seen = set()
+    for line in run.stderr.splitlines():
+        match = re.match(r"([^:]+):(\d+):\d+: error: ", line)
+        if match and match[1] not in seen:
+            seen.add(match[1])
+            yield f"{match[1]}:{match[2]}: not as clang-format 14 writes it (./dev format)"
+    if run.returncode and not seen:
+        yield f"clang-format-14 failed: {run.stderr.strip()[:300]}"
+
+
+def main():
+    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_docs, check_marks,
+                                      check_format) for finding in check()]
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    if findings:
+        sys.exit(f"lint: {len(findings)} findings")
+    print(f"    {len(FILES)} files are clean")
+
+
+if __name__ == "__main__":
+    main()
