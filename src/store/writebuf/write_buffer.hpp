@@ -1,0 +1,186 @@
+// The write buffer: what was written since the last flush, readable at once by key and in key order.
+//
+// Three parts in one mapping that never grows: an append-only arena of keys and versions, a hash index from a key
+// to its newest version, and sorted runs of {key prefix, key} records for ordered reading, made as keys arrive and
+// merged in powers up to a bound, so that no put pauses long. Nothing is ever moved or overwritten in the arena:
+// every view into it stays valid as long as the buffer lives. Sequence numbers only ascend.
+//
+// One core owns a buffer and nothing in it is atomic. It is held by std::shared_ptr; iterators hold it too, so a
+// reader may outlive the flush that drops it. Source: docs/write-buffer.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "store/base/ids.hpp"
+#include "store/page/overflow.hpp"
+#include "store/writebuf/arena.hpp"
+#include "store/writebuf/key_index.hpp"
+#include "store/writebuf/mapped_memory.hpp"
+#include "store/writebuf/sorted_runs.hpp"
+
+namespace store {
+
+// One version of one key, as views into the buffer.
+struct EntryView {
+  std::string_view key;
+  EntryKind kind = EntryKind::erase;
+  std::string_view value;  // of a put
+  OverflowRef run;         // of a run
+  SeqNo seq;
+};
+
+class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
+ public:
+  // `arena_bytes` holds keys, values and 16 to 38 bytes for each entry; index and runs come on top.
+  struct Options {
+    std::size_t arena_bytes = std::size_t{32} << 20;
+  };
+  static constexpr std::size_t kMinArenaBytes = 4096;
+  static constexpr std::size_t kMaxArenaBytes = std::size_t{32} << 30;
+
+  class Iterator;
+
+  // Maps a buffer. Requires kMinArenaBytes <= arena_bytes <= kMaxArenaBytes.
+  // Errors: invalid_argument when the system refuses the memory; the text names the bytes.
+  static std::shared_ptr<WriteBuffer> create(Options options);
+
+  // Everything that a buffer of this arena may ever use: arena, index, runs, scratch space for merging.
+  static std::size_t memory_bytes(std::size_t arena_bytes);
+
+  // An arena that holds any `entries` entries of `bytes` bytes of keys and values together (a run counts
+  // kRunValueBytes as its value).
+  static std::size_t arena_bytes_for(std::size_t entries, std::size_t bytes);
+
+  // Append one version. `newest_snapshot` is the highest sequence number at which somebody may still read (live
+  // iterators of this buffer are known to it): a version that no reader between it and its successor can ask for is
+  // unlinked. The default keeps all.
+  // Requires a key of 1..kMaxKeyBytes, a value of at most kMaxBufferedValueBytes, seq above every earlier one.
+  // Returns false if it does not fit or the buffer is frozen; then nothing was changed.
+  // Cost: one index probe, one copy, and about 60 ns for the share of the sorted runs if the key is new.
+  bool put(std::string_view key, std::string_view value, SeqNo seq, SeqNo newest_snapshot = kMaxSeqNo) noexcept;
+  bool erase(std::string_view key, SeqNo seq, SeqNo newest_snapshot = kMaxSeqNo) noexcept;
+  bool put_run(std::string_view key, const OverflowRef& run, SeqNo seq, SeqNo newest_snapshot = kMaxSeqNo) noexcept;
+
+  // Finds the newest version of `key` with seq <= at; erases included. Valid as long as the buffer lives.
+  // Cost: a comparison of 8 bytes for keys outside [min_key, max_key], else one hash and usually three cache lines.
+  std::optional<EntryView> find(std::string_view key, SeqNo at = kMaxSeqNo) const noexcept;
+
+  // Whether any `entries` entries of `bytes` bytes of keys and values together are certain to fit.
+  bool fits(std::size_t entries, std::size_t bytes) const noexcept;
+  // How full the buffer is, 0 to 1: of the arena or of the index, whichever is fuller.
+  double fill() const noexcept;
+
+  bool empty() const noexcept { return entries_ == 0; }
+  std::size_t entries() const noexcept { return entries_; }  // versions appended
+  std::size_t keys() const noexcept { return runs_.count(); }
+  std::size_t bytes_used() const noexcept { return arena_.used_bytes(); }
+  std::size_t arena_bytes() const noexcept { return arena_.capacity_bytes(); }
+  SeqNo first_seq() const noexcept { return first_seq_; }  // 0 when empty
+  SeqNo last_seq() const noexcept { return last_seq_; }
+  // The smallest and the greatest key. Requires !empty().
+  std::string_view min_key() const noexcept { return arena_.key(min_node_); }
+  std::string_view max_key() const noexcept { return arena_.key(max_node_); }
+
+  // Ends appending: puts return false from now on.
+  void freeze() noexcept;
+  bool frozen() const noexcept { return frozen_; }
+
+  // An ordered view of the newest version of each key with after < seq <= at, erases included. What is appended
+  // later is not seen. It starts invalid: seek first.
+  // Cost: creation sorts the at most 255 newest keys; about 10 µs together with a first seek among 100,000 keys.
+  Iterator iterate(SeqNo at = kMaxSeqNo, SeqNo after = SeqNo{}) const;
+
+ private:
+  struct Layout;
+  struct Passkey {};
+
+ public:
+  WriteBuffer(Passkey, const Layout& layout);
+  WriteBuffer(const WriteBuffer&) = delete;
+  WriteBuffer& operator=(const WriteBuffer&) = delete;
+
+ private:
+  bool append(std::string_view key, EntryKind kind, std::string_view value, SeqNo seq, SeqNo newest_snapshot) noexcept;
+  void include_in_range(NodeRef node, std::string_view key, std::uint64_t prefix) noexcept;
+  bool outside_range(std::string_view key) const noexcept;
+  EntryView view(std::string_view key, VersionRef version) const noexcept;
+
+  MappedMemory memory_;
+  Arena arena_;
+  KeyIndex index_;
+  mutable SortedRuns runs_;  // sorting is put off until somebody reads
+  std::size_t max_keys_;
+  std::size_t entries_ = 0;
+  SeqNo first_seq_;
+  SeqNo last_seq_;
+  std::uint64_t min_prefix_ = 0;
+  std::uint64_t max_prefix_ = 0;
+  NodeRef min_node_ = kNoNode;
+  NodeRef max_node_ = kNoNode;
+  std::size_t common_prefix_bytes_ = 0;  // of all keys
+  bool frozen_ = false;
+  mutable std::size_t live_iterators_ = 0;
+  mutable SeqNo newest_iterator_;  // the highest `at` since there was last no iterator
+};
+
+// A cursor over a buffer; see WriteBuffer::iterate. Movable; keeps the buffer alive. Views stay valid as long as the
+// iterator lives, whatever is appended. Nothing but its creation allocates.
+class WriteBuffer::Iterator {
+ public:
+  Iterator(Iterator&& other) noexcept;
+  Iterator& operator=(Iterator&& other) noexcept;
+  ~Iterator();
+
+  // Moves to the first key >= `key`; "" is the first of all.
+  void seek(std::string_view key) noexcept;
+  // Moves to the last key < `bound`, or to the last of all without a bound.
+  void seek_last_before(std::optional<std::string_view> bound) noexcept;
+
+  bool valid() const noexcept { return valid_; }
+  // Require valid().
+  void next() noexcept;
+  void prev() noexcept;
+  const EntryView& entry() const noexcept { return entry_; }
+
+ private:
+  friend class WriteBuffer;
+  enum class Direction : std::uint8_t { forward, backward };
+
+  // The position in one sorted run, with the record it stands at. Forward, `position` is that record; backward, it is
+  // one past it.
+  struct Cursor {
+    SortRecord head;
+    SortedRuns::Run run;
+    std::uint32_t position = 0;
+  };
+
+  Iterator(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
+
+  void release() noexcept;
+  void load_runs() noexcept;
+  void place(std::string_view key, Direction direction, SortedRuns::Bound bound) noexcept;
+  void load_head(Cursor& cursor) const noexcept;
+  bool goes_before(const Cursor& a, const Cursor& b) const noexcept;
+  void build_tree() noexcept;
+  void step() noexcept;
+  void settle() noexcept;
+
+  std::shared_ptr<const WriteBuffer> buffer_;
+  SeqNo at_;
+  SeqNo after_;
+  std::uint64_t epoch_ = 0;            // of the runs that the cursors stand in
+  std::size_t prefix_skip_ = 0;        // the heads' prefixes start behind so many bytes of the keys
+  std::vector<Cursor> cursors_;
+  std::vector<std::uint32_t> losers_;  // of the tournament between the cursors; [0] is the winner
+  std::vector<std::uint32_t> bracket_;
+  Direction direction_ = Direction::forward;
+  bool valid_ = false;
+  EntryView entry_;
+};
+
+}  // namespace store
