@@ -28,6 +28,11 @@ endfunction()
 # Labels say which runs a test belongs to: `unit` and `model` also run under AddressSanitizer + UndefinedBehaviorSanitizer,
 # `runtime` under ThreadSanitizer (tests/unit/monterey has it without asking), `slow` only with `./dev test --all`.
 # SERIAL keeps a test that measures time from running beside others. The target tests_LABEL builds all programs of a label.
+set(STORE_TEST_LABELS unit model runtime e2e slow)
+foreach(label IN LISTS STORE_TEST_LABELS)
+  add_custom_target(tests_${label})
+endforeach()
+
 function(store_test name)
   cmake_parse_arguments(arg "SERIAL" "" "SOURCES;LINK;LABELS" ${ARGN})
   set(labels ${arg_LABELS})
@@ -46,8 +51,8 @@ function(store_test name)
   string(REPLACE ";" [[\\\\\\\;]] escaped "${labels}")
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${escaped}" TIMEOUT 600 ${serial})
   foreach(label IN LISTS labels)
-    if(NOT TARGET tests_${label})
-      add_custom_target(tests_${label})
+    if(NOT label IN_LIST STORE_TEST_LABELS)
+      message(FATAL_ERROR "${name}: no such label: ${label}; there are ${STORE_TEST_LABELS}")
     endif()
     add_dependencies(tests_${label} ${name})
   endforeach()
