@@ -1,0 +1,132 @@
+// Leaf pages: sorted entries of whole values or references to overflow runs. A page is encoded once and never changed.
+//
+//   header (20) | prefix | heads u32[count] | offsets u16[count + 1] | cells | zeros
+//   cell: suffix length u16 (bit 15: the value is an OverflowReference) | suffix | value up to the next cell
+//
+// Cells are packed in slot order; offsets[count] is their end. The prefix is what all keys have in common, stored once; with one
+// entry that is its whole key. The encoding is a pure function of the entries. A leaf of no entries is legal.
+// Layout: docs/on-disk-format.md, "Leaf".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "store/page/header.hpp"
+#include "store/page/overflow.hpp"
+#include "store/page/search.hpp"
+
+namespace store {
+
+namespace detail {
+inline constexpr std::size_t kLeafCellBytes = 2;  // of a cell before its suffix
+inline constexpr std::uint16_t kCellIsRun = 0x8000;
+OverflowRef load_overflow_ref(const std::byte* at) noexcept;
+}  // namespace detail
+
+// A value as a leaf holds it: the bytes themselves, or where they are.
+class LeafValue {
+ public:
+  LeafValue() = default;
+  explicit LeafValue(std::string_view bytes) noexcept : bytes_(bytes) {}
+  explicit LeafValue(const OverflowRef& run) noexcept : run_(run), is_run_(true) {}
+
+  bool is_run() const noexcept { return is_run_; }
+  std::string_view bytes() const noexcept { return bytes_; }      // empty when is_run()
+  const OverflowRef& run() const noexcept { return run_; }        // meaningful when is_run()
+  std::uint64_t length() const noexcept { return is_run_ ? run_.length : bytes_.size(); }
+
+ private:
+  std::string_view bytes_;
+  OverflowRef run_;
+  bool is_run_ = false;
+};
+
+struct LeafCell {
+  std::string_view key;  // whole
+  LeafValue value;
+};
+
+// Reads a leaf. Refers to the page's bytes, which must stay; copying a view is cheap.
+// Requires: a page encoded by encode_leaf(), or one that verify() passed and that is a leaf.
+class LeafView {
+ public:
+  explicit LeafView(const std::byte* page) noexcept
+      : page_(page),
+        count_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, count))),
+        prefix_bytes_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, prefix_bytes))) {}
+
+  std::uint32_t count() const noexcept { return count_; }
+  std::string_view prefix() const noexcept { return text_at(page_ + detail::kSlottedHeaderBytes, prefix_bytes_); }
+
+  // The first slot whose key is not below `key`, by unsigned bytes.
+  // Cost: a few cache lines of heads, one whole compare.
+  Lookup find(std::string_view key) const noexcept {
+    return detail::find_slot(heads(), 0, count_, prefix(), key, [this](std::uint32_t slot) { return suffix(slot); });
+  }
+
+  // The key of a slot without the prefix. Requires, here and below: slot < count().
+  std::string_view suffix(std::uint32_t slot) const noexcept {
+    const std::byte* cell = cell_at(slot);
+    return text_at(cell + detail::kLeafCellBytes, suffix_bytes(cell));
+  }
+  void append_key(std::uint32_t slot, std::string& key) const {
+    key.append(prefix());
+    key.append(suffix(slot));
+  }
+  // Inline bytes point into the page.
+  LeafValue value(std::uint32_t slot) const noexcept {
+    const std::byte* cell = cell_at(slot);
+    const std::byte* value = cell + detail::kLeafCellBytes + suffix_bytes(cell);
+    if (is_run(slot)) [[unlikely]] return LeafValue(detail::load_overflow_ref(value));
+    return LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)));
+  }
+  // Whether the value lies in an overflow run.
+  bool is_run(std::uint32_t slot) const noexcept {
+    return (load<std::uint16_t>(cell_at(slot)) & detail::kCellIsRun) != 0;
+  }
+  // Whether any value does.
+  bool has_overflow() const noexcept;
+  // Bytes of the page that are in use, header included.
+  std::size_t bytes_used() const noexcept { return offset_at(count_); }
+
+ private:
+  const std::byte* heads() const noexcept { return page_ + detail::kSlottedHeaderBytes + prefix_bytes_; }
+  std::uint16_t offset_at(std::uint32_t slot) const noexcept {
+    return load<std::uint16_t>(heads() + detail::kHeadBytes * count_ + detail::kOffsetBytes * slot);
+  }
+  const std::byte* cell_at(std::uint32_t slot) const noexcept { return page_ + offset_at(slot); }
+  static std::size_t suffix_bytes(const std::byte* cell) noexcept {
+    return load<std::uint16_t>(cell) & static_cast<std::uint16_t>(~detail::kCellIsRun);
+  }
+
+  const std::byte* page_;
+  std::uint32_t count_;
+  std::uint32_t prefix_bytes_;
+};
+
+// A value's share of a leaf, in bytes.
+inline std::size_t value_bytes(const LeafValue& value) noexcept {
+  return value.is_run() ? sizeof(layout::OverflowReference) : value.bytes().size();
+}
+
+// The exact size of a leaf of `count` entries: sum_key_bytes of whole keys, sum_value_bytes of value_bytes(), and the common
+// prefix of all keys, which is that of the first and the last one (common_prefix_bytes()). It fits when <= kPageBytes.
+constexpr std::size_t leaf_bytes(std::size_t count, std::size_t sum_key_bytes, std::size_t sum_value_bytes,
+                                 std::size_t prefix_bytes) noexcept {
+  return detail::kSlottedHeaderBytes + prefix_bytes + detail::kOffsetBytes +
+         count * (detail::kHeadBytes + detail::kOffsetBytes + detail::kLeafCellBytes) +
+         (sum_key_bytes - count * prefix_bytes) + sum_value_bytes;
+}
+
+// One cell of the longest key and the longest inline value fits.
+static_assert(leaf_bytes(1, kMaxKeyBytes, kMaxInlineValueBytes, 0) <= kPageBytes);
+
+// Encodes a leaf, not yet sealed; unused bytes are zero. Returns the bytes used, as leaf_bytes() counts them.
+// Requires: keys of 1..kMaxKeyBytes, strictly ascending; inline values of at most kMaxInlineValueBytes; it fits.
+// `cells` must not point into `page`.
+std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept;
+
+}  // namespace store
