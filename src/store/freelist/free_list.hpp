@@ -1,0 +1,233 @@
+// The allocator of a partition's blocks: which are free, which may be taken now, and the copy-on-write tree of bitmap
+// pages that says so on the device. A bitmap page covers a *region* of kRegionBlocks blocks; parent pages over them carry
+// pointer, free count and longest run of each child (store/page/bitmap_page.hpp). Blocks at and beyond the high-water
+// mark are free and have no bitmap.
+//
+// Life of a block:
+//
+//          allocate_*                     committed()
+//   free ------------> allocated (commit) -----------> reached by the durable generation
+//    ^ ^ \ reserve_run       ^   | give_back, aborted()            | release, seal, committed()
+//    | |  `---> reserved ----'   v                                 v
+//    | |  cancel |    adopt    free                              held  (a pin S has birth <= S < death)
+//    | `---------'                                                 |
+//    `-------------------------------------------------------------'  committed(), pins_changed(): no such pin
+//
+// Invariants:
+//  1. The bitmap of generation G is the exact complement of what G reaches below its high-water mark, the allocator's own
+//     pages included: held and reserved blocks are free on the device. After open() nothing is held or reserved.
+//  2. A block may be allocated iff it is free in the durable generation, not held, not reserved, and not allocated in the
+//     commit in progress (a block allocated and superseded within one commit comes back after it).
+//  3. A held extent {extent, birth, death} becomes allocatable when death is durable and no pin S has birth <= S < death;
+//     what lies between two pinned generations comes back too.
+//  4. seal() takes the blocks of its own pages first, each region's from that region where it has one, else from another
+//     region already dirty, to a fixed point; only then is anything serialised, and nothing more is allocated. Only dirty
+//     regions and the parents above them are written. (A region's page in the region itself: superseding it dirties
+//     nothing else, so that one small commit never pulls in a chain of regions.)
+//  5. open() reads the root alone. A region is loaded when a commit touches it or space in it is wanted; memory of clean
+//     regions is kept up to a limit. A failed load changes nothing.
+//  6. aborted() restores the state before begin(), except reservations made or cancelled since.
+//  7. Reservations are volatile: never on the device, and they outlast commits.
+//
+// Order of calls: create_empty() or open(), then per commit begin (again for each later cut), allocations and releases,
+// seal, and committed or aborted. seal() may only run when no allocation of the commit is suspended. reserve_run, cancel
+// and pins_changed may come at any time, also while seal() is suspended or its result is being made durable.
+//
+// A damaged allocator page is Errc::corruption naming the page; a superseded block that the bitmap has as free too.
+// Owner: the partition, on whose core it stays; device and pins outlive it, and no call may be in flight when it ends.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <monterey/task.hpp>
+#include <store/block_device.hpp>
+
+#include "store/base/ids.hpp"
+#include "store/freelist/allocator_tree.hpp"
+#include "store/freelist/generation_pins.hpp"
+#include "store/freelist/held_extents.hpp"
+#include "store/freelist/region.hpp"
+#include "store/freelist/region_ranking.hpp"
+#include "store/page/bitmap_page.hpp"
+
+namespace store {
+
+class FreeList {
+ public:
+  // `first_usable_block`: the blocks before it (the meta pages) are nobody's to allocate.
+  FreeList(BlockDevice& device, GenerationPins& pins, std::uint64_t first_usable_block);
+  FreeList(const FreeList&) = delete;
+  FreeList& operator=(const FreeList&) = delete;
+  ~FreeList();
+
+  // Called for every extent when it is allocated or reserved: the cache drops the frames of its former contents.
+  void set_on_reuse(std::function<void(Extent)> on_reuse) { on_reuse_ = std::move(on_reuse); }
+
+  // The state of a new store, in memory: everything from first_usable_block on is free.
+  void create_empty();
+  // The state that the durable meta page names. Reads the root page. Errors: corruption, io_error.
+  monterey::Task<> open(AllocatorRoot durable);
+
+  // --- a commit ---
+
+  // Starts the commit that builds `building`; called again for each later cut of it, with a greater generation, which
+  // then is the birth of pages allocated and the death of extents released from here on.
+  void begin(Generation building);
+
+  // Takes 1..wanted contiguous blocks for pages: from the emptiest 1 MiB windows first, past the high-water mark when
+  // nothing below it is left. Errors: no_space, io_error, corruption; the state is as before the call. Suspends when a
+  // region must be loaded or the device must grow.
+  monterey::Task<Extent> allocate_pages(std::uint32_t wanted);
+  // Takes `blocks` contiguous blocks: the shortest fitting gap of the best region, gaps over several regions for runs of
+  // at least 1 MiB, else past the high-water mark. Errors and suspension as allocate_pages().
+  monterey::Task<Extent> allocate_run(std::uint32_t blocks);
+  // Undoes the allocation of an extent, or of a part, that the commit did not use after all. Requires: no part was
+  // adopted, released or given back.
+  void give_back(Extent extent);
+
+  // The generation being built supersedes `extent`, whose pages were born in `birth`. Takes effect in seal().
+  // Errors: corruption when the extent cannot be one of this store's (the pointer to it came from the device).
+  void release(Extent extent, Generation birth);
+
+  // Ends the allocations: takes, fills and writes the dirty allocator pages, without a sync. Between it and committed()
+  // or aborted() nothing is allocated or released. Errors: no_space, io_error, corruption; aborted() must follow.
+  monterey::Task<AllocatorRoot> seal();
+  // The meta page that names seal()'s result is durable. Superseded extents become held or free. Does not suspend.
+  // Cost: about 30 ns for each extent released.
+  void committed();
+  // Undoes all since the first begin(); also right when seal() has failed. The caller has waited for its own writes.
+  void aborted();
+  bool in_commit() const noexcept { return phase_ != Phase::idle; }
+
+  // --- reservations ---
+
+  // Takes contiguous blocks as allocate_run() does, for a value that no commit reaches yet.
+  monterey::Task<Extent> reserve_run(std::uint32_t blocks);
+  // A reservation, as it was returned, becomes an allocation of the commit in progress (again a reservation when that is
+  // aborted), or is free again at once.
+  void adopt(Extent extent);
+  void cancel(Extent extent);
+
+  // Frees the held extents that nothing pins any more. Called when a Pin is dropped; O(1) when no generation became
+  // unpinned, else O(pinned generations) and the extents freed.
+  void pins_changed();
+
+  // --- what there is ---
+
+  // Blocks allocatable now below the high-water mark.
+  std::uint64_t free_blocks() const noexcept { return free_blocks_; }
+  // Those, and what the device's capacity leaves beyond the mark. In pages; runs may find less.
+  std::uint64_t allocatable_blocks() const;
+  // Superseded in a durable generation, kept for a pin.
+  std::uint64_t held_blocks() const noexcept { return held_.blocks(); }
+  std::uint64_t reserved_blocks() const noexcept { return reserved_blocks_; }
+  // Of the state in memory; the durable one's stands in its AllocatorRoot.
+  std::uint64_t high_water() const noexcept { return high_water_; }
+  // Bitmaps in memory.
+  std::size_t loaded_regions() const noexcept { return loaded_count_; }
+
+ private:
+  enum class Phase : std::uint8_t { idle, open, sealing, sealed };
+
+  struct Released {
+    Extent extent;
+    Generation birth;
+    Generation death;
+  };
+
+  // An allocator page that the commit writes: its new place, and what its parent is to hold.
+  struct Placement {
+    PageNo page;
+    BitmapParentCell cell;
+  };
+  using PageKey = std::pair<std::uint8_t, std::uint32_t>;  // level, index
+
+  // Where the next pages come from, while it has any.
+  struct Window {
+    std::uint32_t region;
+    std::uint32_t window;
+    std::uint32_t next;  // the first index in the region not yet looked at
+  };
+
+  std::uint32_t region_count() const noexcept { return static_cast<std::uint32_t>(regions_.size()); }
+  std::uint32_t region_capacity(std::uint32_t region) const noexcept;
+  std::uint64_t capacity() const;
+
+  // loading
+  monterey::Task<> load_parents();
+  monterey::Task<> load_region(std::uint32_t index);
+  monterey::Task<> load_regions(std::vector<std::uint32_t> indexes);
+  monterey::Task<> load_all_of(Extent extent);
+  std::optional<std::uint32_t> first_unloaded(Extent extent) const noexcept;
+  void install_region(std::uint32_t index, ConstBitmapWords words, const BitmapParentCell& cell);
+  void evict_clean_regions() noexcept;
+
+  // bits
+  template <class Fn>
+  void for_each_part(Extent extent, Fn fn);
+  void take(Extent extent, bool as_reservation);
+  void make_allocatable(Extent extent);
+  void touch(std::uint32_t region);
+  void rank(std::uint32_t region);
+  void raise_high_water(std::uint64_t to);
+  void trim_high_water();
+
+  // searching
+  std::optional<std::uint32_t> emptiest_region() const;
+  std::optional<Extent> take_from_window(std::uint32_t wanted);
+  monterey::Task<Extent> find_run(std::uint32_t blocks, bool as_reservation);
+  std::optional<std::uint32_t> fitting_region(std::uint32_t blocks) const;
+  struct Spanning;
+  Spanning find_spanning(std::uint32_t blocks) const;
+  std::uint32_t tail_gap() const;
+  [[noreturn]] void throw_no_space(std::uint64_t wanted) const;
+
+  // sealing
+  void apply_release(const Released& released);
+  monterey::Task<> apply_releases();
+  std::vector<PageKey> dirty_pages() const;
+  const BitmapParentCell* stored(PageKey key) const noexcept;
+  monterey::Task<> place(PageKey key);
+  monterey::Task<> write_placed(std::uint64_t high_water);
+
+  BlockDevice& device_;
+  GenerationPins& pins_;
+  const std::uint64_t first_usable_block_;
+  std::function<void(Extent)> on_reuse_;
+
+  // The durable state: cells per level, [0] of the bitmaps, the root alone in the last.
+  AllocatorRoot durable_;
+  std::array<std::vector<BitmapParentCell>, kMaxBitmapLevel + 1> stored_;
+  bool parents_loaded_ = false;
+
+  // The state in memory.
+  std::vector<std::unique_ptr<Region>> regions_;  // null: clean and not loaded
+  std::size_t loaded_count_ = 0;
+  RegionRanking by_window_;  // by the emptiest window of each region
+  RegionRanking by_run_;     // by its longest run
+  std::uint64_t high_water_ = 0;
+  std::uint64_t free_blocks_ = 0;
+  std::uint64_t reserved_blocks_ = 0;
+  HeldExtents held_;
+  std::map<std::uint64_t, std::uint32_t> reservations_;  // first block, blocks
+  std::optional<Window> window_;
+
+  // The commit in progress.
+  Phase phase_ = Phase::idle;
+  Generation building_;
+  std::vector<std::uint32_t> touched_;  // regions whose bits changed
+  std::vector<Released> released_;
+  std::size_t applied_ = 0;  // of released_, those whose bits are set already
+  std::vector<Extent> adopted_;
+  std::map<PageKey, Placement> placed_;
+  AllocatorRoot sealed_;
+};
+
+}  // namespace store

@@ -1,0 +1,41 @@
+// Superseded extents that some pinned generation may still read. Those held by the same pins are kept together: pins held
+// by an extent are the pinned generations in [birth, death), a contiguous range of them, so a group is named by the first
+// and the last of it. When a generation is unpinned, the groups that begin or end with it move to the next pinned
+// generation inside, or are free: no extent is looked at twice for nothing, however many there are.
+//
+// Invariant: first and last of every group are pinned, until a call of drop() that names them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "store/base/ids.hpp"
+#include "store/freelist/generation_pins.hpp"
+
+namespace store {
+
+class HeldExtents {
+ public:
+  // Keeps `extent` if a pinned S has birth <= S < death, else returns false.
+  bool add(Extent extent, Generation birth, Generation death, const GenerationPins& pins);
+
+  // `unpinned` lost its last pin: appends the extents that nothing holds any more to `freed`.
+  // Cost: O(pinned generations), and a copy of the smaller of two groups that become one.
+  void drop(Generation unpinned, const GenerationPins& pins, std::vector<Extent>& freed);
+
+  std::uint64_t blocks() const noexcept { return blocks_; }
+  std::size_t groups() const noexcept;
+
+ private:
+  using Group = std::vector<Extent>;
+
+  void move_group(Group group, Generation first, Generation last, const GenerationPins& pins,
+                  std::vector<Extent>& freed);
+
+  std::map<Generation, std::map<Generation, Group>> groups_;  // by last, then by first
+  std::uint64_t blocks_ = 0;
+};
+
+}  // namespace store
