@@ -1,0 +1,118 @@
+#include "store/page/leaf.hpp"
+
+#include <fmt/format.h>
+
+#include "store/base/assert.hpp"
+#include "store/page/slotted.hpp"
+#include "store/page/structure.hpp"
+
+namespace store {
+namespace {
+
+void put_overflow_ref(std::byte* at, const OverflowRef& ref) noexcept {
+  put(at + offsetof(layout::OverflowReference, first), ref.first.value);
+  put(at + offsetof(layout::OverflowReference, crc), ref.crc);
+  put48(at + offsetof(layout::OverflowReference, birth), ref.birth.value);
+  put48(at + offsetof(layout::OverflowReference, length), ref.length);
+}
+
+std::string check_run(const OverflowRef& run, Generation generation) {
+  if (run.length == 0 || run.length > kMaxValueBytes) return fmt::format("a run of {} bytes", run.length);
+  if (run.first.value == 0) return "a run in block 0";
+  if (run_extent(run).end() > kMaxBlocks) return fmt::format("a run past the last block, from {}", run.first.value);
+  if (run.birth > generation) {
+    return fmt::format("a run of generation {} in a page of {}", run.birth.value, generation.value);
+  }
+  return {};
+}
+
+}  // namespace
+
+namespace detail {
+
+OverflowRef load_overflow_ref(const std::byte* at) noexcept {
+  return {PageNo(load<std::uint32_t>(at + offsetof(layout::OverflowReference, first))),
+          load48(at + offsetof(layout::OverflowReference, length)),
+          load<std::uint32_t>(at + offsetof(layout::OverflowReference, crc)),
+          Generation(load48(at + offsetof(layout::OverflowReference, birth)))};
+}
+
+std::string check_leaf(ConstPageBytes page) {
+  if (page_level(page) != 0) return fmt::format("a leaf of level {}", page_level(page));
+  if (std::string wrong = check_slots(page, kLeafCellBytes); !wrong.empty()) return wrong;
+  const LeafView leaf(page.data());
+  const std::byte* heads = page.data() + kSlottedHeaderBytes + leaf.prefix().size();
+  const std::byte* offsets = heads + kHeadBytes * leaf.count();
+  const Generation generation = page_generation(page.data());
+  std::string_view previous;
+  std::uint32_t previous_head = 0;
+  for (std::uint32_t slot = 0; slot < leaf.count(); ++slot) {
+    const std::size_t begin = load<std::uint16_t>(offsets + kOffsetBytes * slot);
+    const std::size_t bytes = load<std::uint16_t>(offsets + kOffsetBytes * (slot + 1)) - begin;
+    const std::uint16_t lead = load<std::uint16_t>(page.data() + begin);
+    const bool is_run = (lead & kCellIsRun) != 0;
+    const std::size_t suffix_bytes = lead & static_cast<std::uint16_t>(~kCellIsRun);
+    const std::size_t key_bytes = leaf.prefix().size() + suffix_bytes;
+    if (kLeafCellBytes + suffix_bytes > bytes) {
+      return fmt::format("slot {} has a suffix of {} bytes in a cell of {}", slot, suffix_bytes, bytes);
+    }
+    if (key_bytes == 0 || key_bytes > kMaxKeyBytes) return fmt::format("slot {} has a key of {} bytes", slot, key_bytes);
+    const std::size_t value = bytes - kLeafCellBytes - suffix_bytes;
+    if (is_run && value != sizeof(layout::OverflowReference)) {
+      return fmt::format("slot {} has a reference to a run of {} bytes", slot, value);
+    }
+    if (!is_run && value > kMaxInlineValueBytes) return fmt::format("slot {} has {} bytes of value", slot, value);
+
+    // The cell is in bounds: the view may read it now.
+    const std::string_view suffix = leaf.suffix(slot);
+    const std::uint32_t head = load<std::uint32_t>(heads + kHeadBytes * slot);
+    if (head != head_of(suffix)) return fmt::format("slot {} has a wrong head", slot);
+    // Ascending heads prove ascending keys; equal ones leave it to the keys.
+    if (slot > 0 && (head < previous_head || (head == previous_head && previous >= suffix))) {
+      return fmt::format("the key of slot {} is not above the one before", slot);
+    }
+    if (is_run) {
+      const std::byte* reference = page.data() + begin + kLeafCellBytes + suffix_bytes;
+      if (std::string wrong = check_run(load_overflow_ref(reference), generation); !wrong.empty()) {
+        return fmt::format("slot {} has {}", slot, wrong);
+      }
+    }
+    previous = suffix;
+    previous_head = head;
+  }
+  return {};
+}
+
+}  // namespace detail
+
+bool LeafView::has_overflow() const noexcept {
+  for (std::uint32_t slot = 0; slot < count_; ++slot) {
+    if (is_run(slot)) return true;
+  }
+  return false;
+}
+
+std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept {
+  const std::string_view prefix =
+      cells.empty() ? std::string_view{}
+                    : cells.front().key.substr(0, common_prefix_bytes(cells.front().key, cells.back().key));
+  detail::SlottedWriter writer(page, PageType::leaf, 0, cells.size(), prefix);
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const auto& [key, value] = cells[i];
+    STORE_ASSERT(!key.empty() && key.size() <= kMaxKeyBytes);
+    STORE_ASSERT(value.is_run() || value.bytes().size() <= kMaxInlineValueBytes);
+    STORE_VERIFY(i == 0 || cells[i - 1].key < key);
+    const std::string_view suffix = key.substr(prefix.size());
+    std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + suffix.size() + value_bytes(value));
+    put(at, static_cast<std::uint16_t>(suffix.size() | (value.is_run() ? detail::kCellIsRun : 0u)));
+    at = detail::put_text(at + detail::kLeafCellBytes, suffix);
+    if (value.is_run()) {
+      put_overflow_ref(at, value.run());
+    } else {
+      detail::put_text(at, value.bytes());
+    }
+  }
+  return writer.finish();
+}
+
+}  // namespace store

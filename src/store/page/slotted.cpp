@@ -1,0 +1,62 @@
+#include "store/page/slotted.hpp"
+
+#include <fmt/format.h>
+
+#include "store/base/assert.hpp"
+
+namespace store::detail {
+
+SlottedWriter::SlottedWriter(PageBytes page, PageType type, std::uint8_t level, std::size_t count,
+                             std::string_view prefix) noexcept
+    : page_(page), count_(count) {
+  const std::size_t cells = kSlottedHeaderBytes + prefix.size() + count * (kHeadBytes + kOffsetBytes) + kOffsetBytes;
+  STORE_ASSERT(cells <= kPageBytes);
+  std::memset(page.data(), 0, sizeof(layout::PageHeader));
+  page[offsetof(layout::PageHeader, type)] = static_cast<std::byte>(type);
+  page[offsetof(layout::PageHeader, level)] = static_cast<std::byte>(level);
+  put(page.data() + offsetof(layout::SlottedHeader, count), static_cast<std::uint16_t>(count));
+  put(page.data() + offsetof(layout::SlottedHeader, prefix_bytes), static_cast<std::uint16_t>(prefix.size()));
+  heads_ = put_text(page.data() + kSlottedHeaderBytes, prefix);
+  offsets_ = heads_ + kHeadBytes * count;
+  end_ = cells;
+  put(offsets_, static_cast<std::uint16_t>(end_));
+}
+
+std::byte* SlottedWriter::next_cell(std::string_view suffix, std::size_t bytes) noexcept {
+  STORE_ASSERT(slot_ < count_);
+  STORE_ASSERT(bytes <= kPageBytes - end_);
+  std::byte* cell = page_.data() + end_;
+  put(heads_ + kHeadBytes * slot_, head_of(suffix));
+  ++slot_;
+  end_ += bytes;
+  put(offsets_ + kOffsetBytes * slot_, static_cast<std::uint16_t>(end_));
+  return cell;
+}
+
+std::size_t SlottedWriter::finish() noexcept {
+  STORE_ASSERT(slot_ == count_);
+  std::memset(page_.data() + end_, 0, kPageBytes - end_);
+  return end_;
+}
+
+std::string check_slots(ConstPageBytes page, std::size_t cell_bytes) {
+  const std::size_t count = load<std::uint16_t>(page.data() + offsetof(layout::SlottedHeader, count));
+  const std::size_t prefix = load<std::uint16_t>(page.data() + offsetof(layout::SlottedHeader, prefix_bytes));
+  if (prefix > kMaxKeyBytes) return fmt::format("a prefix of {} bytes, over {}", prefix, kMaxKeyBytes);
+  const std::size_t offsets = kSlottedHeaderBytes + prefix + count * kHeadBytes;
+  const std::size_t cells = offsets + (count + 1) * kOffsetBytes;
+  if (cells > kPageBytes) return fmt::format("{} slots do not fit behind a prefix of {} bytes", count, prefix);
+
+  std::size_t begin = load<std::uint16_t>(page.data() + offsets);
+  if (begin != cells) return fmt::format("the first cell is at {}, not at {}", begin, cells);
+  for (std::size_t slot = 0; slot < count; ++slot) {
+    const std::size_t end = load<std::uint16_t>(page.data() + offsets + (slot + 1) * kOffsetBytes);
+    if (end < begin + cell_bytes || end > kPageBytes) {
+      return fmt::format("the cell of slot {} goes from {} to {}", slot, begin, end);
+    }
+    begin = end;
+  }
+  return {};
+}
+
+}  // namespace store::detail

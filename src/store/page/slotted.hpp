@@ -1,0 +1,42 @@
+// What leaves and branches share when they are encoded and checked: header, prefix, heads and offsets.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "store/page/header.hpp"
+#include "store/page/search.hpp"
+
+namespace store::detail {
+
+// Writes a slotted page front to back. Cells are appended in slot order; finish() fills what is behind them with zeros.
+class SlottedWriter {
+ public:
+  // Requires: count and prefix leave room for heads and offsets.
+  SlottedWriter(PageBytes page, PageType type, std::uint8_t level, std::size_t count, std::string_view prefix) noexcept;
+
+  // Begins the next cell, of `bytes`, whose key behind the prefix is `suffix`. Returns where the cell goes.
+  std::byte* next_cell(std::string_view suffix, std::size_t bytes) noexcept;
+  // Requires: `count` cells were written. Returns the bytes used.
+  std::size_t finish() noexcept;
+
+ private:
+  PageBytes page_;
+  std::byte* heads_;
+  std::byte* offsets_;
+  std::size_t count_;
+  std::size_t slot_ = 0;
+  std::size_t end_;  // of the last cell
+};
+
+// Checks count, prefix and offsets against the page's bounds: cells are packed behind the offsets, in order, and each has at
+// least `cell_bytes`. After it, offsets and heads may be read.
+std::string check_slots(ConstPageBytes page, std::size_t cell_bytes);
+
+inline std::byte* put_text(std::byte* at, std::string_view text) noexcept {
+  // An empty view may have a null pointer, which memcpy does not take.
+  if (!text.empty()) std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+}  // namespace store::detail
