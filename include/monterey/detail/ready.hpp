@@ -1,0 +1,51 @@
+// What every suspension is made of: the node by which a coroutine waits in its core's ready queue, and the budget of a running
+// task. A ReadyNode is embedded in a promise or an awaiter, so that making a coroutine ready allocates nothing. A node that is
+// destroyed while it is queued leaves the queue by itself, which costs a walk of the queue. Everything here belongs to one core.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+
+namespace monterey::detail {
+
+class Reactor;
+
+// The calling thread's core. Constant-initialised and trivially destroyed, so that access needs no guard.
+struct CoreState {
+  Reactor* reactor = nullptr;
+  std::int32_t budget_left = 0;  // units until the next look at the clock
+};
+extern constinit thread_local CoreState core_state;
+
+class ReadyNode {
+ public:
+  ReadyNode() noexcept = default;
+  ReadyNode(const ReadyNode&) = delete;
+  ReadyNode& operator=(const ReadyNode&) = delete;
+  ~ReadyNode() {
+    if (queued()) [[unlikely]]
+      forget();
+  }
+
+  // Puts `coroutine`, which is suspended or about to be, at the end of this core's ready queue.
+  // Requires: a reactor is current; the node is not queued; it stays where it is until the coroutine is resumed.
+  void park(std::coroutine_handle<> coroutine) noexcept;
+  bool queued() const noexcept { return next != nullptr; }
+
+  ReadyNode* next = nullptr;  // the queue's; never null while queued
+  std::coroutine_handle<> handle;
+
+ private:
+  void forget() noexcept;
+};
+
+// Out of units: looks at the clock and at completions, and restarts the count. See consume_budget().
+bool budget_exhausted() noexcept;
+
+inline bool consume_budget(std::int32_t units) noexcept {
+  if ((core_state.budget_left -= units) > 0) [[likely]]
+    return false;
+  return budget_exhausted();
+}
+
+}  // namespace monterey::detail

@@ -1,0 +1,14 @@
+// The runtime: cores, tasks, timers, primitives, files and buffers. See docs/ for how they fit together.
+#pragma once
+
+#include <monterey/capabilities.hpp>
+#include <monterey/cluster.hpp>
+#include <monterey/file.hpp>
+#include <monterey/fixed_bufs.hpp>
+#include <monterey/io_class.hpp>
+#include <monterey/preempt.hpp>
+#include <monterey/spawn.hpp>
+#include <monterey/sync.hpp>
+#include <monterey/task.hpp>
+#include <monterey/time.hpp>
+#include <monterey/when_all.hpp>

@@ -1,0 +1,68 @@
+// Cooperative preemption. A task runs until it waits, so one that finds everything ready (cached gets, free semaphores, finished tasks)
+// would never let timers, completions and other tasks run. Every ready await therefore takes a unit of a per-core budget; 64 units buy
+// a look at the clock, and past kTaskBudget since the task was resumed, or with completions pending, it must suspend once
+// through the ready queue. The budget starts anew whenever the reactor resumes a coroutine.
+//
+// An awaiter whose await_ready() does the work follows this pattern: no frame and no suspension on the hit path, a task on the miss path.
+//
+//   class Lookup {                                               // made by `Lookup get(key)`, awaited at once
+//    public:
+//     bool await_ready() { return find() && !monterey::consume_budget(); }
+//     bool await_suspend(std::coroutine_handle<> caller) {
+//       if (value_ != nullptr) {                                 // a hit, but the budget is used up
+//         node_.park(caller);                                    // resumed through the ready queue
+//         return true;
+//       }
+//       miss_.emplace(load(key_));                               // a Task<const Value*>
+//       return miss_->await_suspend(caller);                     // false if it finished at once
+//     }
+//     const Value* await_resume() { return value_ != nullptr ? value_ : miss_->await_resume(); }
+//
+//    private:
+//     monterey::detail::ReadyNode node_;
+//     std::optional<monterey::Task<const Value*>::Awaiter> miss_;
+//   };
+//
+// What await_ready() found must be held (pinned) across the park: after it the world may have changed.
+#pragma once
+
+#include <chrono>
+#include <coroutine>
+#include <monterey/detail/ready.hpp>
+
+namespace monterey {
+
+// How long a task may run on ready awaits before others get their turn.
+inline constexpr std::chrono::microseconds kTaskBudget{100};
+inline constexpr std::int32_t kBudgetUnits = 64;
+
+// Takes one unit of the running task's budget. Returns whether the caller must suspend once, by ReadyNode::park().
+// Cost: a decrement; every 64 calls a clock read.
+inline bool consume_budget() noexcept { return detail::consume_budget(1); }
+
+namespace detail {
+
+class [[nodiscard]] Yield {
+ public:
+  enum class When : std::uint8_t { always, budget_used };
+  explicit Yield(When when) noexcept : when_(when) {}
+
+  // A computing loop's round costs more than a ready await: it takes eight units.
+  bool await_ready() noexcept { return when_ == When::budget_used && !consume_budget(8); }
+  void await_suspend(std::coroutine_handle<> caller) noexcept { node_.park(caller); }
+  void await_resume() noexcept {}
+
+ private:
+  ReadyNode node_;
+  When when_;
+};
+
+}  // namespace detail
+
+// Suspends once: every task that is ready now runs before the caller does again. Never fails, also during shutdown.
+inline detail::Yield yield() noexcept { return detail::Yield(detail::Yield::When::always); }
+
+// For loops that compute: suspends once if the budget is used up. A round should cost less than 10 µs.
+inline detail::Yield maybe_yield() noexcept { return detail::Yield(detail::Yield::When::budget_used); }
+
+}  // namespace monterey
