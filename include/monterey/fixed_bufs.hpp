@@ -53,6 +53,8 @@ class FixedBufs {
   // Returns the arena of the calling core.
   // Errors: invalid_argument outside a Cluster.
   static FixedBufs& current();
+  // As current(), or nullptr.
+  static FixedBufs* current_if_any() noexcept;
   // Makes `arena` (or none) the calling thread's; the core's thread does so around its loop.
   static void set_current(FixedBufs* arena) noexcept;
   // Throws invalid_argument, naming needed and available bytes, when the machine cannot give `bytes` for all arenas together.
@@ -64,10 +66,14 @@ class FixedBufs {
   std::size_t size_bytes() const noexcept { return size_bytes_; }
   std::size_t free_bytes() const noexcept { return free_bytes_; }
 
+  bool contains(const void* data, std::size_t bytes) const noexcept {
+    const auto offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
+    return offset < size_bytes_ && bytes <= size_bytes_ - offset;
+  }
   // Returns the index of the registered buffer that holds [data, data + bytes), if one does. Cost: a few instructions.
   std::optional<std::uint32_t> index_of(const void* data, std::size_t bytes) const noexcept {
-    const auto offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
-    if (offset >= size_bytes_ || bytes > size_bytes_ - offset) return std::nullopt;
+    if (!contains(data, bytes)) return std::nullopt;
+    const std::size_t offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
     const std::size_t chunk = offset / kChunkBytes;
     if (bytes > kChunkBytes - offset % kChunkBytes || !registered_[chunk]) return std::nullopt;
     return static_cast<std::uint32_t>(chunk);

@@ -43,16 +43,24 @@ struct IoOp {
   std::uint32_t length = 0;
   std::uint32_t buffer_index = 0;
   std::uint32_t flags = 0;
-  std::uint64_t bytes = 0;   // what it moves, for the background budget (every transfer sets it); the length of fallocate
-  std::int64_t result = 0;   // as the system call's, or -errno
-  void (*complete)(IoOp&) noexcept = nullptr;  // called on the owning core inside turn(); must not call into the backend but queue()
+  std::uint64_t bytes =
+      0;  // what it moves, for the background budget (every transfer sets it); the length of fallocate
+  std::int64_t result = 0;  // as the system call's, or -errno
+  void (*complete)(IoOp&) noexcept =
+      nullptr;  // called on the owning core inside turn(); must not call into the backend but queue()
 };
 
 class IoBackend {
  public:
   using TimePoint = std::chrono::steady_clock::time_point;
 
+  IoBackend() noexcept;
   virtual ~IoBackend() = default;
+  IoBackend(const IoBackend&) = delete;
+  IoBackend& operator=(const IoBackend&) = delete;
+
+  // Different for every backend that this process ever makes, so that what outlives one does not mistake the next for it.
+  std::uint64_t id() const noexcept { return id_; }
 
   // Queues `op` for the next turn(). Never fails, blocks or allocates: what the ring cannot take waits in an intrusive backlog.
   virtual void queue(IoOp& op) noexcept = 0;
@@ -74,11 +82,64 @@ class IoBackend {
   virtual void unregister_file(int slot) noexcept = 0;
 
   // Alters completions, for tests; nullptr (the default) costs one predicted branch a completion.
-  virtual void set_injection(IoInjection* injection) noexcept = 0;
+  void set_injection(IoInjection* injection) noexcept { injection_ = injection; }
 
-  // The backend of the calling thread's core; nullptr outside.
-  static IoBackend* current() noexcept;
-  static void set_current(IoBackend* backend) noexcept;
+ protected:
+  // The end of an operation: every backend's only way to its complete().
+  void finish(IoOp& op, std::int64_t result) noexcept {
+    if (injection_ != nullptr) [[unlikely]] {
+      finish_injected(op, result);
+      return;
+    }
+    op.result = result;
+    op.complete(op);
+  }
+  // Completes what an injection holds back, at the end of a turn.
+  void release_held() noexcept;
+  std::size_t held() const noexcept;
+
+ private:
+  void finish_injected(IoOp& op, std::int64_t result) noexcept;
+
+  const std::uint64_t id_;
+  IoInjection* injection_ = nullptr;
+};
+
+// Operations in the order they came, linked through IoOp::next.
+class IoOpQueue {
+ public:
+  bool empty() const noexcept { return head_ == nullptr; }
+  IoOp& front() const noexcept { return *head_; }
+  void push(IoOp& op) noexcept {
+    op.next = nullptr;
+    (head_ == nullptr ? head_ : tail_->next) = &op;
+    tail_ = &op;
+  }
+  IoOp& pop() noexcept {
+    IoOp& op = *head_;
+    head_ = op.next;
+    return op;
+  }
+
+ private:
+  IoOp* head_ = nullptr;
+  IoOp* tail_ = nullptr;
+};
+
+// What background operations may still add to the current turn. One larger than the whole budget goes alone.
+class BackgroundBudget {
+ public:
+  bool admits(const IoOp& op) const noexcept {
+    return entries_ == 0 || (entries_ < kBackgroundEntriesPerTurn && bytes_ + op.bytes <= kBackgroundBytesPerTurn);
+  }
+  void charge(const IoOp& op) noexcept {
+    ++entries_;
+    bytes_ += op.bytes;
+  }
+
+ private:
+  std::size_t entries_ = 0;
+  std::uint64_t bytes_ = 0;
 };
 
 // How far down the ladder of features a backend starts; each rung leaves out one more.

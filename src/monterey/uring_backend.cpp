@@ -1,0 +1,323 @@
+#include "monterey/uring_backend.hpp"
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <store/error.hpp>
+#include <utility>
+
+#include "store/base/assert.hpp"
+
+namespace monterey::detail {
+namespace {
+
+constexpr unsigned kSubmissionEntries = 256;
+constexpr unsigned kCompletionEntries = 2048;
+constexpr unsigned kFewestEntries = 16;
+constexpr unsigned kFileSlots = 64;
+// Newer than liburing 2.3: truncation came with Linux 6.9.
+constexpr int kOpcodeFtruncate = 55;
+
+void add_reason(Capabilities& out, const std::string& reason) {
+  if (!out.reason.empty()) out.reason += "; ";
+  out.reason += reason;
+}
+
+std::string error_text(int error) { return std::strerror(error); }
+
+// Sets up `ring` with `flags`, with fewer entries when memory is short. Returns 0 or the errno.
+int set_up(io_uring& ring, unsigned flags) {
+  for (unsigned shrink = 1;; shrink *= 2) {
+    io_uring_params params{};
+    params.flags = flags | IORING_SETUP_CQSIZE;
+    params.cq_entries = kCompletionEntries / shrink;
+    const int result = io_uring_queue_init_params(kSubmissionEntries / shrink, &ring, &params);
+    if (result != -ENOMEM || kSubmissionEntries / (shrink * 2) < kFewestEntries) return -result;
+  }
+}
+
+// A seccomp filter may allow io_uring_setup and refuse io_uring_enter. Returns 0 or the errno.
+int try_out(io_uring& ring) {
+  io_uring_prep_nop(io_uring_get_sqe(&ring));
+  const int submitted = io_uring_submit_and_wait(&ring, 1);
+  if (submitted < 0) return -submitted;
+  io_uring_cqe* cqe = nullptr;
+  if (io_uring_peek_cqe(&ring, &cqe) != 0) return EIO;
+  io_uring_cqe_seen(&ring, cqe);
+  return 0;
+}
+
+}  // namespace
+
+UringBackend::Ring::~Ring() {
+  if (open) io_uring_queue_exit(this);
+}
+
+UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out) {
+  out = Capabilities{};
+  out.backend = Backend::io_uring;
+  set_up_ring(highest, out);
+  probe_operations();
+  register_file_table(highest, out);
+  register_arena(highest, arena, out);
+}
+
+UringBackend::~UringBackend() {
+  // The armed read names a member of this object: end it before the memory goes.
+  if (wake_armed_) waker_.signal();
+  for (int tries = 0; wake_armed_ && tries < 100; ++tries) {
+    __kernel_timespec timeout{.tv_sec = 0, .tv_nsec = 10'000'000};
+    io_uring_cqe* cqe = nullptr;
+    if (io_uring_wait_cqe_timeout(&ring_, &cqe, &timeout) != 0) continue;
+    if (cqe->user_data == reinterpret_cast<std::uintptr_t>(&waker_)) wake_armed_ = false;
+    io_uring_cqe_seen(&ring_, cqe);
+  }
+}
+
+void UringBackend::set_up_ring(IoRung highest, Capabilities& out) {
+  struct Flavour {
+    unsigned flags;
+    const char* name;
+  };
+  static constexpr unsigned kDeferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+  static constexpr Flavour kFlavours[] = {
+      {kDeferred | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, "DEFER_TASKRUN"},  // Linux 6.1
+      {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+       "SINGLE_ISSUER"},                                                                                  // 6.0
+      {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, "COOP_TASKRUN"},  // 5.19
+      {0, ""},
+  };
+  const std::size_t first = highest == IoRung::plain ? 2 : 0;
+  if (first != 0) add_reason(out, "SINGLE_ISSUER and DEFER_TASKRUN: left out by STORE_IO=plain");
+  int error = 0;
+  for (std::size_t i = first; i < std::size(kFlavours); ++i) {
+    error = set_up(ring_, kFlavours[i].flags);
+    if (error == 0) {
+      ring_.open = true;
+      out.single_issuer = (kFlavours[i].flags & IORING_SETUP_SINGLE_ISSUER) != 0;
+      out.defer_taskrun = (kFlavours[i].flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+      break;
+    }
+    if (error != EINVAL) break;  // refused altogether, not this flavour
+    add_reason(out, std::string(kFlavours[i].name) + ": not known to this kernel");
+  }
+  if (error == 0) error = try_out(ring_);
+  if (error == 0 && (ring_.features & IORING_FEAT_EXT_ARG) == 0)
+    error = EOPNOTSUPP;  // waits with a timeout: Linux 5.11
+  if (error != 0) throw store::Error::from_errno(error, "io_uring cannot be used");
+  io_uring_register_ring_fd(&ring_);  // saves a look-up a call; refused, all works as well
+}
+
+void UringBackend::probe_operations() {
+  io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
+  if (probe == nullptr) return;
+  has_ftruncate_ = io_uring_opcode_supported(probe, kOpcodeFtruncate) != 0;
+  io_uring_free_probe(probe);
+}
+
+void UringBackend::register_file_table(IoRung highest, Capabilities& out) {
+  if (highest == IoRung::plain) {
+    add_reason(out, "registered files: left out by STORE_IO=plain");
+    return;
+  }
+  const int result = io_uring_register_files_sparse(&ring_, kFileSlots);
+  if (result != 0) {
+    add_reason(out, "registered files: refused: " + error_text(-result));
+    return;
+  }
+  out.registered_files = true;
+  free_file_slots_ = ~std::uint64_t{0};
+  static_assert(kFileSlots == 64);
+}
+
+void UringBackend::register_arena(IoRung highest, FixedBufs& arena, Capabilities& out) {
+  if (highest != IoRung::full) {
+    add_reason(out, "registered buffers: left out by STORE_IO");
+    return;
+  }
+  if (arena.chunk_count() == 0) {
+    add_reason(out, "registered buffers: there is no arena");
+    return;
+  }
+  int result = io_uring_register_buffers_sparse(&ring_, static_cast<unsigned>(arena.chunk_count()));
+  std::size_t registered = 0;
+  for (std::size_t i = 0; result >= 0 && i < arena.chunk_count(); ++i) {
+    const std::span<std::byte> chunk = arena.chunk(i);
+    const iovec memory{.iov_base = chunk.data(), .iov_len = chunk.size()};
+    result = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(i), &memory, nullptr, 1);
+    if (result < 0) break;
+    arena.set_registered(i, 1);
+    ++registered;
+  }
+  out.registered_buffers = registered == arena.chunk_count();
+  if (out.registered_buffers) return;
+  std::string reason = "registered buffers: " + std::to_string(registered) + " of " +
+                       std::to_string(arena.chunk_count()) + " parts of the arena (" +
+                       std::to_string(arena.size_bytes()) + " bytes) registered, then " + error_text(-result);
+  if (result == -ENOMEM) reason += " (raise the limit on lockable memory: ulimit -l, RLIMIT_MEMLOCK)";
+  add_reason(out, reason);
+}
+
+int UringBackend::register_file(int fd) noexcept {
+  if (free_file_slots_ == 0) return -1;
+  const int slot = std::countr_zero(free_file_slots_);
+  if (io_uring_register_files_update(&ring_, static_cast<unsigned>(slot), &fd, 1) != 1) return -1;
+  free_file_slots_ &= ~(std::uint64_t{1} << slot);
+  return slot;
+}
+
+void UringBackend::unregister_file(int slot) noexcept {
+  if (slot < 0) return;
+  const int none = -1;
+  // A slot that cannot be emptied is not used again.
+  if (io_uring_register_files_update(&ring_, static_cast<unsigned>(slot), &none, 1) != 1) return;
+  free_file_slots_ |= std::uint64_t{1} << slot;
+}
+
+void UringBackend::queue(IoOp& op) noexcept {
+  (op.io_class == IoClass::foreground ? foreground_ : background_).push(op);
+  ++in_flight_;
+}
+
+// One submission entry stays free for the armed read.
+bool UringBackend::room() const noexcept {
+  return io_uring_sq_space_left(&ring_) > 1 && issued_ + 1 < ring_.cq.ring_entries;
+}
+
+void UringBackend::push(IoOp& op) noexcept {
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  STORE_ASSERT(sqe != nullptr);
+  const int fd = op.file_slot >= 0 ? op.file_slot : op.fd;
+  switch (op.opcode) {
+    case IoOpcode::read: io_uring_prep_read(sqe, fd, op.data, op.length, op.offset); break;
+    case IoOpcode::write: io_uring_prep_write(sqe, fd, op.data, op.length, op.offset); break;
+    case IoOpcode::readv: io_uring_prep_readv(sqe, fd, static_cast<const iovec*>(op.data), op.length, op.offset); break;
+    case IoOpcode::writev:
+      io_uring_prep_writev(sqe, fd, static_cast<const iovec*>(op.data), op.length, op.offset);
+      break;
+    case IoOpcode::read_fixed:
+      io_uring_prep_read_fixed(sqe, fd, op.data, op.length, op.offset, static_cast<int>(op.buffer_index));
+      break;
+    case IoOpcode::write_fixed:
+      io_uring_prep_write_fixed(sqe, fd, op.data, op.length, op.offset, static_cast<int>(op.buffer_index));
+      break;
+    case IoOpcode::fdatasync: io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC); break;
+    case IoOpcode::fsync: io_uring_prep_fsync(sqe, fd, 0); break;
+    case IoOpcode::ftruncate: io_uring_prep_rw(kOpcodeFtruncate, sqe, fd, nullptr, 0, op.offset); break;
+    case IoOpcode::fallocate:
+      io_uring_prep_fallocate(sqe, fd, static_cast<int>(op.flags), static_cast<off_t>(op.offset),
+                              static_cast<off_t>(op.bytes));
+      break;
+    case IoOpcode::openat:
+      io_uring_prep_openat(sqe, AT_FDCWD, static_cast<const char*>(op.data), static_cast<int>(op.flags), op.length);
+      break;
+    case IoOpcode::close: io_uring_prep_close(sqe, op.fd); break;
+  }
+  if (op.file_slot >= 0) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+  io_uring_sqe_set_data(sqe, &op);
+  ++issued_;
+}
+
+void UringBackend::issue(IoOp& op) {
+  if (op.opcode != IoOpcode::ftruncate || has_ftruncate_) {
+    push(op);
+    return;
+  }
+  if (!helper_) helper_ = std::make_unique<IoWorkers>(waker_, 1);
+  IoOpQueue one;
+  one.push(op);
+  helper_->submit(one);
+}
+
+void UringBackend::fill_ring() {
+  while (!foreground_.empty() && room()) issue(foreground_.pop());
+  BackgroundBudget budget;
+  while (!background_.empty() && room() && budget.admits(background_.front())) {
+    budget.charge(background_.front());
+    issue(background_.pop());
+  }
+}
+
+void UringBackend::arm_wake_read() noexcept {
+  if (wake_armed_) return;
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  if (sqe == nullptr) return;
+  io_uring_prep_read(sqe, waker_.fd(), &wake_value_, sizeof wake_value_, 0);
+  io_uring_sqe_set_data(sqe, &waker_);
+  wake_armed_ = true;
+}
+
+bool UringBackend::kernel_has_events() const noexcept {
+  return (IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+bool UringBackend::completions_pending() const noexcept {
+  return io_uring_cq_ready(&ring_) != 0 || kernel_has_events() || (helper_ && helper_->any_ended());
+}
+
+// Interrupted, out of memory for now, too many completions not reaped: what was not taken stays in the ring for the next turn.
+void check_entered(int result) {
+  if (result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY) return;
+  throw store::Error::from_errno(-result, "io_uring_enter");
+}
+
+void UringBackend::enter() {
+  if (io_uring_sq_ready(&ring_) == 0 && !kernel_has_events()) return;
+  check_entered(io_uring_submit_and_get_events(&ring_));
+}
+
+void UringBackend::enter_and_wait(TimePoint until) {
+  __kernel_timespec timeout{};
+  if (until != TimePoint::max()) {
+    const auto left = (until - std::chrono::steady_clock::now()).count();
+    if (left <= 0) return enter();
+    timeout = {.tv_sec = left / 1'000'000'000, .tv_nsec = left % 1'000'000'000};
+  }
+  if (!waker_.prepare_sleep()) return enter();
+  arm_wake_read();
+  io_uring_cqe* cqe = nullptr;
+  const int result =
+      io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, until == TimePoint::max() ? nullptr : &timeout, nullptr);
+  waker_.awake();
+  check_entered(result);
+}
+
+void UringBackend::reap() noexcept {
+  unsigned head = 0;
+  unsigned count = 0;
+  io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    ++count;
+    void* const data = io_uring_cqe_get_data(cqe);
+    if (data == &waker_) {
+      wake_armed_ = false;
+      continue;
+    }
+    --issued_;
+    --in_flight_;
+    finish(*static_cast<IoOp*>(data), cqe->res);
+  }
+  io_uring_cq_advance(&ring_, count);
+}
+
+void UringBackend::turn(std::optional<TimePoint> wait_until) {
+  fill_ring();
+  const bool more_to_submit = (!foreground_.empty() || !background_.empty()) && issued_ + 1 < ring_.cq.ring_entries;
+  if (wait_until && !more_to_submit && held() == 0 && !completions_pending()) {
+    enter_and_wait(*wait_until);
+  } else {
+    enter();
+  }
+  reap();
+  if (helper_) {
+    IoOpQueue ended = helper_->take_ended();
+    while (!ended.empty()) {
+      IoOp& op = ended.pop();
+      --in_flight_;
+      finish(op, op.result);
+    }
+  }
+  release_held();
+}
+
+}  // namespace monterey::detail
