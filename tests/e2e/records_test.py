@@ -1,0 +1,176 @@
+"""create, put, get, del, scan, stat and check of the program `store`, and how they fail."""
+import json
+import os
+import subprocess
+
+from harness import DONE, FAILED, NEGATIVE, TOOL, USAGE, Case, main
+
+
+class Records(Case):
+    def setUp(self):
+        super().setUp()
+        self.run_store("create", self.db)
+
+    def test_put_get_del(self):
+        self.run_store("put", self.db, "greeting", "hello, world")
+        self.assertEqual(self.run_store("get", self.db, "greeting")[0], b"hello, world")
+        self.run_store("put", self.db, "greeting", "again")
+        self.assertEqual(self.run_store("get", self.db, "greeting")[0], b"again")
+        self.run_store("del", self.db, "greeting")
+        out, message = self.run_store("get", self.db, "greeting", expect=NEGATIVE)
+        self.assertEqual((out, message), (b"", ""))
+        self.run_store("del", self.db, "greeting", expect=NEGATIVE)
+        self.check_clean()
+
+    def test_values_from_standard_input_of_every_size(self):
+        for size in (0, 1, 1023, 1024, 1025, 4096, 65535, 65536, 65537, 3_000_000):
+            value = os.urandom(size)
+            self.run_store("put", self.db, f"of {size}", stdin=value)
+            self.assertEqual(self.run_store("get", self.db, f"of {size}")[0], value)
+        self.check_clean()
+
+    def test_arguments_that_look_like_something_else(self):
+        for value in ("", "-", "--limit", "[a,b]", "{}", "%%", "a=b", " ", "\n"):
+            self.run_store("put", self.db, "--", "key", value)
+            self.assertEqual(self.run_store("get", self.db, "key")[0], value.encode())
+        self.run_store("put", self.db, "--", "-k", "dashed")
+        self.assertEqual(self.run_store("get", self.db, "--", "-k")[0], b"dashed")
+
+    def test_escaped_keys_and_values(self):
+        self.run_store("put", self.db, "--escaped", r"a\x00\tb", r"\\\n\xff")
+        self.assertEqual(self.run_store("get", self.db, "--escaped", r"a\x00\tb")[0], b"\\\n\xff")
+        self.assertIn("escape", self.run_store("get", self.db, "--escaped", "a\\q", expect=FAILED)[1])
+
+    def test_key_limits(self):
+        self.run_store("put", self.db, "k" * 1024, "longest")
+        self.assertEqual(self.run_store("get", self.db, "k" * 1024)[0], b"longest")
+        self.assertIn("1024", self.run_store("put", self.db, "k" * 1025, "v", expect=FAILED)[1])
+        self.assertIn("1024", self.run_store("put", self.db, "", "v", expect=FAILED)[1])
+        self.assertIn("1024", self.run_store("get", self.db, "k" * 1025, expect=FAILED)[1])
+
+    def test_scan(self):
+        keys = [f"k{i:03}" for i in range(40)] + ["l", "m\tx"]
+        rows = "".join(f"{key.replace(chr(9), chr(92) + 't')}\tv-{i}\n" for i, key in enumerate(keys))
+        self.run_store("load", self.db, stdin=rows.encode())
+        self.assertEqual(self.run_store("scan", self.db)[0], rows.encode())
+
+        def scanned(*options):
+            return self.run_store("scan", self.db, "--keys", *options)[0].decode().splitlines()
+        self.assertEqual(scanned("--from", "k010", "--to", "k013"), ["k010", "k011", "k012"])
+        self.assertEqual(scanned("--from", "k038"), ["k038", "k039", "l", "m\\tx"])
+        self.assertEqual(scanned("--to", "k002"), ["k000", "k001"])
+        self.assertEqual(scanned("--prefix", "k03"), keys[30:40])
+        self.assertEqual(scanned("--prefix", "k", "--limit", "3"), keys[:3])
+        self.assertEqual(scanned("--limit", "0"), [])
+        self.assertEqual(scanned("--from", "z"), [])
+        self.assertEqual(scanned("--from", "b", "--to", "a"), [])
+        self.assertEqual(scanned("--escaped", "--from", r"m\tx"), ["m\\tx"])
+        line = self.run_store("scan", self.db, "--from", "m", "--format", "jsonl")[0]
+        self.assertEqual(json.loads(line), {"key": "m\tx", "value": "v-41"})
+
+    def test_stat_and_check(self):
+        self.run_store("load", self.db, stdin=b"".join(b"%d\t%s\n" % (i, b"v" * i) for i in range(2000)))
+        stat = json.loads(self.run_store("stat", self.db, "--json")[0])
+        self.assertEqual(stat["entries"], 2000)
+        self.assertGreater(stat["overflow_blocks"], 0)
+        self.assertEqual(stat["notes"], [])
+        self.assertIn(b"entries            2000\n", self.run_store("stat", self.db)[0])
+        report = json.loads(self.run_store("check", self.db, "--json")[0])
+        self.assertEqual((report["ok"], report["entries"], report["errors"]), (True, 2000, []))
+
+    def test_create_refuses_a_store(self):
+        self.run_store("put", self.db, "a", "1")
+        self.run_store("create", self.db, expect=FAILED)
+        self.assertEqual(self.run_store("get", self.db, "a")[0], b"1")
+        self.run_store("create", self.db, "--overwrite")
+        self.run_store("get", self.db, "a", expect=NEGATIVE)
+
+    def test_file_is_private(self):
+        self.assertEqual(os.stat(self.db).st_mode & 0o777, 0o600)
+
+
+class Failures(Case):
+    def test_usage(self):
+        self.assertIn("store: ", self.run_store(expect=USAGE)[1])
+        self.run_store("nonsense", expect=USAGE)
+        self.run_store("get", self.db, expect=USAGE)
+        self.run_store("scan", self.db, "--limit", "many", expect=USAGE)
+        self.run_store("dump", self.db, "--format", "xml", expect=USAGE)
+        self.run_store("scan", self.db, "--prefix", "a", "--from", "b", expect=USAGE)
+
+    def test_help(self):
+        out = self.run_store("--help")[0].decode()
+        self.assertIn("Exit codes:", out)
+        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check"):
+            self.assertIn(command, out)
+            self.assertIn("Example", self.run_store(command, "--help")[0].decode())
+
+    def test_missing_file(self):
+        for command in (["get", self.db, "a"], ["put", self.db, "a", "b"], ["dump", self.db], ["check", self.db]):
+            self.assertIn(self.db, self.run_store(*command, expect=FAILED)[1])
+            self.assertFalse(os.path.exists(self.db))
+
+    def test_not_a_store(self):
+        path = self.write("other", b"just some text\n" * 4000)
+        for command in (["get", path, "a"], ["put", path, "a", "b"], ["create", path]):
+            self.run_store(*command, expect=FAILED)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), b"just some text\n" * 4000)
+
+    def test_damage_is_found(self):
+        self.run_store("load", self.db, stdin=b"".join(b"%06d\tvalue\n" % i for i in range(20000)))
+        self.check_clean()
+        with open(self.db, "r+b") as file:
+            content = file.read()
+            at = content.index(b"010000") if b"010000" in content else content.rindex(b"value")
+            file.seek(at)
+            file.write(bytes([content[at] ^ 1]))
+        out, message = self.run_store("check", self.db, expect=NEGATIVE)
+        self.assertTrue(out.startswith(b"damaged"))
+        self.assertIn("page", message)
+
+    def test_locked_by_another_process(self):
+        self.run_store("create", self.db)
+        holder = subprocess.Popen([TOOL, "load", self.db, "--partial"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            holder.stdin.write(b"a\t1\n" * 100000)
+            holder.stdin.flush()
+            _, message = self.run_store("put", self.db, "b", "2", expect=FAILED)
+            self.assertIn(self.db, message)
+        finally:
+            holder.communicate(timeout=60)
+        self.assertEqual(holder.returncode, DONE)
+        self.run_store("put", self.db, "b", "2")
+
+    def test_read_only_file(self):
+        self.run_store("create", self.db)
+        self.run_store("put", self.db, "a", "1")
+        os.chmod(self.db, 0o400)
+        self.assertEqual(self.run_store("get", self.db, "a")[0], b"1")
+        if os.geteuid() != 0:
+            self.run_store("put", self.db, "a", "2", expect=FAILED)
+
+    def test_full(self):
+        self.run_store("create", self.db)
+        self.run_store("put", self.db, "kept", "yes", "--capacity", "8M")
+        rows = b"".join(b"%06d\t%s\n" % (i, os.urandom(500).hex().encode()) for i in range(12000))
+        _, message = self.run_store("load", self.db, "--capacity", "8M", stdin=rows, expect=FAILED)
+        self.assertIn("space", message)
+        self.assertEqual(self.run_store("get", self.db, "kept")[0], b"yes")
+        self.check_clean()
+        self.assertLessEqual(os.path.getsize(self.db), 8 << 20)
+
+    def test_output_that_cannot_be_written(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([TOOL, "dump", self.db], stdout=full, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertIn(b"No space left", done.stderr)
+
+    def test_silent_in_a_pipe(self):
+        out, message = self.run_store("load", self.db, stdin=b"a\t1\n" * 1000)
+        self.assertEqual((out, message), (b"", ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""load and dump of the program `store`: every format there and back, LMDB's tools on the other side, malformed input."""
+import os
+import random
+import shutil
+import subprocess
+import unittest
+
+from harness import DONE, FAILED, SEED, TOOL, Case, main, random_records
+
+
+def hexlines(records):
+    """The records as mdb_dump writes them without -p."""
+    return b"".join(b" %s\n %s\n" % (key.hex().encode(), value.hex().encode()) for key, value in sorted(records.items()))
+
+
+def mdb_text(records):
+    return (b"VERSION=3\nformat=bytevalue\ntype=btree\nmapsize=1073741824\nHEADER=END\n" + hexlines(records) +
+            b"DATA=END\n")
+
+
+class Formats(Case):
+    def test_every_format_gives_the_same_store_back(self):
+        records = random_records(random.Random(SEED), 2000)
+        self.run_store("load", self.db, "--format", "mdb", stdin=mdb_text(records))
+        self.check_clean()
+        for form in ("tsv", "jsonl", "mdb"):
+            dumped = self.run_store("dump", self.db, "--format", form)[0]
+            other = os.path.join(self.folder, form)
+            self.run_store("load", other, "--format", form, stdin=dumped)
+            self.assertEqual(self.run_store("dump", other, "--format", form)[0], dumped, form)
+            again = self.run_store("dump", other, "--format", "mdb")[0]
+            self.assertEqual(again[again.index(b"HEADER=END\n") + 11:], hexlines(records) + b"DATA=END\n", form)
+            self.assertEqual(self.run_store("scan", other, "--format", form)[0], dumped, form)
+
+    def test_the_last_of_equal_keys_stays(self):
+        self.run_store("load", self.db, stdin=b"a\t1\nb\t2\na\t3\n")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t3\nb\t2\n")
+
+    def test_a_load_adds_to_what_is_there_and_may_be_repeated(self):
+        self.run_store("load", self.db, stdin=b"a\t1\nb\t2\n")
+        for _ in range(2):
+            self.run_store("load", self.db, stdin=b"b\t3\nc\t4\n")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t3\nc\t4\n")
+
+    def test_files_and_pipes(self):
+        path = self.write("input", b"skipped\na\t1\nb\t2\n")
+        with open(path, "rb") as file:  # standard input that is a file, half read
+            file.seek(8)
+            subprocess.run([TOOL, "load", self.db], stdin=file, check=True)
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\n")
+        self.run_store("load", self.db, self.write("more", b"c\t3\n"))
+        self.run_store("load", self.db, "-", stdin=b"d\t4")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\nc\t3\nd\t4\n")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["input", "more", "test.store"])
+
+    def test_nothing_is_written_before_a_pipe_has_ended(self):
+        load = subprocess.Popen([TOOL, "load", self.db], stdin=subprocess.PIPE)
+        load.stdin.write(b"a\t1\n" * 200000)
+        load.stdin.flush()
+        self.assertFalse(os.path.exists(self.db))
+        load.stdin.close()
+        self.assertEqual(load.wait(60), DONE)
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\n")
+
+    def test_nothing_to_load(self):
+        self.run_store("load", self.db, stdin=b"")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"")
+        self.check_clean()
+
+
+class Malformed(Case):
+    # Format, input, the line at fault and a word of what was expected there.
+    INPUTS = [
+        ("tsv", b"a\t1\nno tab here\nb\t2\n", 2, "tab"),
+        ("tsv", b"a\t1\nb\tbad \\q escape\nc\t3\n", 2, "escape"),
+        ("tsv", b"a\t1\nb\ttoo\tmany\n", 2, "tab"),
+        ("tsv", b"a\t1\n\tvalue without key\n", 2, "key"),
+        ("tsv", b"a\t1\n" + b"k" * 1025 + b"\tvalue\n", 2, "1024"),
+        ("jsonl", b'{"key": "a", "value": "1"}\n{"key": "b"}\n', 2, "value"),
+        ("jsonl", b'{"key": "a", "value": "1"}\n{"key": "b", "value": "2"\n', 2, ""),
+        ("jsonl", b'{"key": "a", "value": "1"}\n[]\n', 2, ""),
+        ("jsonl", b'{"key": "a", "value": "1"}\n{"key": "", "value": "2"}\n', 2, "key"),
+        ("mdb", b"VERSION=3\nformat=bytevalue\nHEADER=END\n 61\n 31\n 6x\n 32\nDATA=END\n", 6, "hex"),
+        ("mdb", b"VERSION=3\nformat=bytevalue\nHEADER=END\n 61\n 31\n 62\nDATA=END\n", 7, ""),
+        ("mdb", b"VERSION=3\nformat=bytevalue\nHEADER=END\n 61\n 31\n", 5, "DATA=END"),
+        ("mdb", b"VERSION=7\nformat=bytevalue\nHEADER=END\nDATA=END\n", 1, "VERSION"),
+    ]
+
+    def test_nothing_is_half_loaded(self):
+        self.run_store("load", self.db, stdin=b"old\tstays\n")
+        for form, content, line, word in self.INPUTS:
+            with self.subTest(form=form, content=content):
+                for arguments, stdin in (([self.write("bad", content)], b""), ([], content)):
+                    _, message = self.run_store("load", self.db, *arguments, "--format", form, stdin=stdin, expect=FAILED)
+                    self.assertRegex(message, rf"line {line}\b")
+                    self.assertIn(word, message)
+                self.assertEqual(self.run_store("dump", self.db)[0], b"old\tstays\n")
+
+    def test_no_store_is_made(self):
+        self.run_store("load", self.db, stdin=b"malformed\n", expect=FAILED)
+        self.assertFalse(os.path.exists(self.db))
+
+    def test_partial_loads_the_good_records_and_says_which_were_not(self):
+        _, message = self.run_store("load", self.db, "--partial", stdin=b"a\t1\nbad\nb\t2\nworse\nc\t3\n", expect=FAILED)
+        self.assertRegex(message, r"line 2\b")
+        self.assertRegex(message, r"line 4\b")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\nc\t3\n")
+
+    def test_missing_input(self):
+        self.assertIn("nowhere", self.run_store("load", self.db, "nowhere", expect=FAILED)[1])
+        self.assertFalse(os.path.exists(self.db))
+
+
+@unittest.skipUnless(shutil.which("mdb_load"), "lmdb-utils is not installed")
+class Lmdb(Case):
+    def lmdb(self, name, content, *flags):
+        path = os.path.join(self.folder, name)
+        os.mkdir(path)
+        subprocess.run(["mdb_load", *flags, path], input=content, check=True)
+        return path
+
+    def test_there_and_back(self):
+        generator = random.Random(SEED)
+        records = {key: value for key, value in random_records(generator, 3000).items() if len(key) <= 511}
+        first = self.lmdb("first", mdb_text(records))
+        for flags in ([], ["-p"]):
+            with self.subTest(flags=flags):
+                dumped = subprocess.run(["mdb_dump", *flags, first], check=True, capture_output=True).stdout
+                db = os.path.join(self.folder, "store" + "".join(flags))
+                self.run_store("load", db, "--format", "mdb", stdin=dumped)
+                self.assertTrue(self.run_store("check", db)[0].startswith(b"ok"))
+                second = self.lmdb("second" + "".join(flags), self.run_store("dump", db, "--format", "mdb")[0])
+                again = subprocess.run(["mdb_dump", *flags, second], check=True, capture_output=True).stdout
+                self.assertEqual(again[again.index(b"HEADER=END"):], dumped[dumped.index(b"HEADER=END"):])
+                self.assertEqual(again.count(b"\n "), 2 * len(records))
+
+
+if __name__ == "__main__":
+    main()
