@@ -16,7 +16,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <utility>
 
@@ -49,16 +48,16 @@ enum class Reuse : std::uint8_t { likely, unlikely };
 
 struct CacheStats {
   std::size_t frames = 0;
-  std::size_t resident = 0;        // frames that hold a page that can be found
-  std::size_t user_pins = 0;       // of at most frames / 2
-  std::size_t loading = 0;         // reads in flight or waiting for a frame
-  std::uint64_t hits = 0;          // lookups served from a frame
-  std::uint64_t misses = 0;        // pin() calls that had to wait
-  std::uint64_t loads = 0;         // reads issued
-  std::uint64_t load_errors = 0;   // reads that failed or did not verify
-  std::uint64_t frame_waits = 0;   // loads that had to wait for a frame
+  std::size_t resident = 0;       // frames that hold a page that can be found
+  std::size_t user_pins = 0;      // of at most frames / 2
+  std::size_t loading = 0;        // reads in flight or waiting for a frame
+  std::uint64_t hits = 0;         // lookups served from a frame
+  std::uint64_t misses = 0;       // pin() calls that had to wait
+  std::uint64_t loads = 0;        // reads issued
+  std::uint64_t load_errors = 0;  // reads that failed or did not verify
+  std::uint64_t frame_waits = 0;  // loads that had to wait for a frame
   std::uint64_t evictions = 0;
-  std::uint64_t inserted = 0;      // pages handed over clean by insert_clean()
+  std::uint64_t inserted = 0;  // pages handed over clean by insert_clean()
 };
 
 namespace detail {
@@ -85,9 +84,10 @@ struct CacheEntry {
   std::uint32_t frame = 0;
 };
 
-struct CacheSlowPart;  // what only misses touch
+struct CacheState;  // the core and what only misses touch
 
-// What a cache and its pins share. Lives until the cache is gone and nothing is pinned or loading.
+// What a cache and its pins share: the part of CacheState that hits touch. Lives until the cache is gone and nothing is
+// pinned or loading.
 struct CacheCore {
   CacheEntry* table = nullptr;
   FrameRecord* records = nullptr;
@@ -98,7 +98,6 @@ struct CacheCore {
   std::uint32_t user_pins = 0;
   std::uint32_t user_pins_limit = 0;
   std::uint64_t hits = 0;
-  CacheSlowPart* slow = nullptr;
 
   std::uint32_t home(std::uint32_t page) const noexcept { return (page * 0x9E3779B1u) >> hash_shift; }
 
@@ -106,8 +105,8 @@ struct CacheCore {
   std::uint32_t find(std::uint32_t page, std::uint64_t tag, std::uint64_t match) const noexcept {
     for (std::uint32_t i = home(page);; i = (i + 1) & table_mask) {
       const CacheEntry entry = table[i];
+      if (entry.page == 0) return kNoFrame;  // first, so that nothing is found for a null pointer
       if (entry.page == page && (records[entry.frame].tag & match) == tag) return entry.frame;
-      if (entry.page == 0) return kNoFrame;
     }
   }
   std::uint32_t find_loaded(const PagePointer& pointer) const noexcept {
@@ -138,7 +137,8 @@ struct CacheCore {
     STORE_VERIFY(record.pins > 0);
     if (--record.pins != 0) return;
     hide(frame);
-    if ((record.tag & kFrameUnreachable) != 0 || loads_without_frame != 0) [[unlikely]] last_unpin(frame);
+    if ((record.tag & kFrameUnreachable) != 0 || loads_without_frame != 0) [[unlikely]]
+      last_unpin(frame);
   }
   void last_unpin(std::uint32_t frame) noexcept;
 };
@@ -153,7 +153,8 @@ class PageCache {
   class [[nodiscard]] Pin {
    public:
     Pin() = default;
-    Pin(Pin&& other) noexcept : core_(std::exchange(other.core_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
+    Pin(Pin&& other) noexcept
+        : core_(std::exchange(other.core_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
     Pin& operator=(Pin&& other) noexcept {
       if (this != &other) {
         reset();
@@ -179,7 +180,7 @@ class PageCache {
 
    private:
     friend class PageCache;
-    friend struct detail::CacheSlowPart;
+    friend struct detail::CacheState;
     Pin(detail::CacheCore* core, const std::byte* data) noexcept : core_(core), data_(data) {}
 
     detail::CacheCore* core_ = nullptr;
@@ -256,7 +257,7 @@ class PageCache {
 
   // The page, pinned; read from the device if need be, by one read for all who wait. The read is queued when the task
   // first runs, so N such tasks started together make one submission. Requires: the caller holds no other pin while it
-  // waits. Errors: corruption naming page, check and device; whatever the device throws. Suspends on a miss only. May be
+  // waits. Errors: corruption naming page, check and device (also for a null pointer); whatever the device throws. Suspends on a miss only. May be
   // destroyed while it waits.
   monterey::Task<Pin> pin(PagePointer pointer, monterey::IoClass io_class = monterey::IoClass::foreground,
                           Reuse reuse = Reuse::likely);
@@ -267,11 +268,10 @@ class PageCache {
 
   // Puts a page that was just written into the cache, if a frame is to be had at once; drops what was known of the block
   // before. Requires: `page` is sealed and is what `pointer` vouches for. Never suspends.
-  void insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page, Reuse reuse = Reuse::likely);
+  void insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page,
+                    Reuse reuse = Reuse::likely);
 
-  bool resident(const PagePointer& pointer) const noexcept {
-    return core_->find_loaded(pointer) != detail::kNoFrame;
-  }
+  bool resident(const PagePointer& pointer) const noexcept { return core_->find_loaded(pointer) != detail::kNoFrame; }
 
   // Forgets every version of a block that is about to be reused. A pinned or loading frame serves those who have it or
   // wait for it, is found by nobody else, and is free at its last unpin.

@@ -1,0 +1,422 @@
+#include "store/cache/cache_state.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <coroutine>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <monterey/detail/frames.hpp>
+#include <monterey/detail/reactor.hpp>
+#include <store/block_device.hpp>
+#include <store/error.hpp>
+
+#include "store/cache/load_wait.hpp"
+#include "store/page/header.hpp"
+
+namespace store::detail {
+namespace {
+
+constexpr std::size_t kHugePageBytes = 2u << 20;
+// A sweep that meets only referenced frames takes the next it finds after this many: it must not stop the core for long.
+constexpr std::uint32_t kMaxSecondChances = 1024;
+
+}  // namespace
+
+std::size_t MetadataBlock::rounded(std::size_t bytes) noexcept {
+  const std::size_t unit = bytes >= kHugePageBytes ? kHugePageBytes : kPageBytes;
+  return (bytes + unit - 1) / unit * unit;
+}
+
+MetadataBlock::MetadataBlock(std::size_t bytes) {
+  const std::size_t size = rounded(bytes);
+  const std::size_t alignment = size >= kHugePageBytes ? kHugePageBytes : kPageBytes;
+  data_ = static_cast<std::byte*>(std::aligned_alloc(alignment, size));
+  if (data_ == nullptr) throw std::bad_alloc();
+  if (size >= kHugePageBytes) ::madvise(data_, size, MADV_HUGEPAGE);  // a wish; small pages serve as well
+  std::memset(data_, 0, size);
+}
+
+MetadataBlock::~MetadataBlock() { std::free(data_); }
+
+// At most half full, so that a probe rarely leaves its cache line.
+std::uint32_t CacheState::table_entries(std::size_t frames) noexcept {
+  return static_cast<std::uint32_t>(std::bit_ceil(frames * 2));
+}
+
+std::uint32_t CacheState::window(std::size_t frames) noexcept {
+  return static_cast<std::uint32_t>(std::max<std::size_t>(4, frames / 8));
+}
+
+CacheState::CacheState(BlockDevice& block_device, monterey::FixedBuf frame_memory, std::size_t count)
+    : device(block_device),
+      memory(std::move(frame_memory)),
+      frame_count(static_cast<std::uint32_t>(count)),
+      metadata_(table_entries(count) * sizeof(CacheEntry) + count * sizeof(FrameRecord)),
+      transient_(window(count), kNoFrame) {
+  const std::uint32_t entries = table_entries(count);
+  frames = memory.data();
+  records = reinterpret_cast<FrameRecord*>(metadata_.data());
+  table = reinterpret_cast<CacheEntry*>(metadata_.data() + count * sizeof(FrameRecord));
+  table_mask = entries - 1;
+  hash_shift = static_cast<std::uint8_t>(32 - std::countr_zero(entries));
+  user_pins_limit = frame_count / 2;
+  for (std::uint32_t frame = frame_count; frame-- > 0;) free_frame(frame);
+}
+
+CacheState::~CacheState() {
+  for (std::uint32_t frame = 0; frame < frame_count; ++frame) expose(frame);
+}
+
+void CacheCore::last_unpin(std::uint32_t frame) noexcept { static_cast<CacheState*>(this)->on_last_unpin(frame); }
+
+PageCache::Pin CacheState::pin_frame(std::uint32_t frame) noexcept {
+  ++records[frame].pins;
+  expose(frame);
+  return PageCache::Pin(this, frame_data(frame));
+}
+
+// --- loads ---
+
+Load* CacheState::find_load(const PagePointer& pointer) noexcept {
+  const std::uint32_t frame = find(pointer.page.value, pointer.birth.value | kFrameLoading, kBirthMask | kFrameLoading);
+  if (frame != kNoFrame) return loads_[records[frame].pins].get();
+  for (Load* load = line_first_; load != nullptr; load = load->next) {
+    if (load->pointer.page == pointer.page && load->pointer.birth == pointer.birth) return load;
+  }
+  return nullptr;
+}
+
+Load& CacheState::make_load(const PagePointer& pointer, monterey::IoClass io_class, Reuse reuse) {
+  if (idle_loads_.empty()) {
+    idle_loads_.reserve(loads_.size() + 1);
+    loads_.push_back(std::make_unique<Load>());
+    loads_.back()->index = static_cast<std::uint32_t>(loads_.size() - 1);
+    idle_loads_.push_back(loads_.back()->index);
+  }
+  Load& load = *loads_[idle_loads_.back()];
+  idle_loads_.pop_back();
+  load.pointer = pointer;
+  load.io_class = io_class;
+  load.reuse = reuse;
+  load.frame = kNoFrame;
+  load.next = nullptr;
+  ++stats.loading;
+  return load;
+}
+
+void CacheState::begin(Load& load) noexcept {
+  if (line_first_ == nullptr) {
+    const std::uint32_t frame = take_frame(load.reuse);
+    if (frame != kNoFrame) {
+      start(load, frame);
+      return;
+    }
+  }
+  ++stats.frame_waits;
+  ++loads_without_frame;
+  (line_first_ == nullptr ? line_first_ : line_last_->next) = &load;
+  line_last_ = &load;
+}
+
+void CacheState::begin_at_once(Load& load) noexcept {
+  const std::uint32_t frame = line_first_ == nullptr ? take_frame(load.reuse) : kNoFrame;
+  if (frame == kNoFrame) {
+    retire(load);
+  } else {
+    start(load, frame);
+  }
+}
+
+void CacheState::give_up(Load& load) noexcept {
+  STORE_ASSERT(load.frame == kNoFrame);
+  Load* before = nullptr;
+  for (Load* at = line_first_; at != &load; at = at->next) {
+    STORE_ASSERT(at != nullptr);
+    before = at;
+  }
+  (before == nullptr ? line_first_ : before->next) = load.next;
+  if (line_last_ == &load) line_last_ = before;
+  --loads_without_frame;
+  retire(load);
+}
+
+// The frame is mapped before the read is issued, so that whoever looks for the page joins this load.
+void CacheState::start(Load& load, std::uint32_t frame) noexcept {
+  load.frame = frame;
+  FrameRecord& record = records[frame];
+  record.page = load.pointer.page.value;
+  record.tag = load.pointer.birth.value | kFrameLoading;
+  record.pins = load.index;
+  map(record.page, frame);
+  expose(frame);
+  ++stats.loads;
+  try {
+    run(this, &load);
+  } catch (...) {
+    finish(load, std::current_exception());
+  }
+}
+
+// A load's coroutine belongs to itself, and begins within start() rather than through the ready queue: whatever is wanted
+// in one slice of the loop is read by one submission.
+struct CacheState::Run {
+  struct promise_type {
+    static void* operator new(std::size_t bytes) { return monterey::detail::allocate_frame(bytes); }
+    static void operator delete(void* memory, std::size_t bytes) noexcept {
+      monterey::detail::free_frame(memory, bytes);
+    }
+    Run get_return_object() noexcept { return {}; }
+    std::suspend_never initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    void unhandled_exception() noexcept { std::terminate(); }  // run() lets none out
+  };
+  // The core must not stop under a read.
+  struct Live {
+    Live() noexcept { monterey::detail::Reactor::current().task_started(monterey::detail::TaskKind::background); }
+    Live(const Live&) = delete;
+    Live& operator=(const Live&) = delete;
+    ~Live() { monterey::detail::Reactor::current().task_ended(monterey::detail::TaskKind::background); }
+  };
+};
+
+CacheState::Run CacheState::run(CacheState* state, Load* load) {
+  const Run::Live live;
+  std::exception_ptr error;
+  try {
+    const PagePointer pointer = load->pointer;
+    const std::span<std::byte, kPageBytes> page(state->frame_data(load->frame), kPageBytes);
+    if (pointer.page.value >= state->device.size_blocks()) {
+      throw Error(Errc::corruption, fmt::format("{}: page {} lies beyond the device's {} blocks", state->device.name(),
+                                                pointer.page.value, state->device.size_blocks()));
+    }
+    co_await state->device.read(pointer.page, page, load->io_class);
+    if (const std::string failed = verify(page, pointer); !failed.empty()) {
+      throw Error(Errc::corruption, fmt::format("{}: page {}: {}", state->device.name(), pointer.page.value, failed));
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  state->finish(*load, error);
+}
+
+void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {
+  const std::uint32_t frame = load.frame;
+  FrameRecord& record = records[frame];
+  STORE_ASSERT((record.tag & kFrameLoading) != 0);
+  record.pins = 0;
+  record.tag &= ~kFrameLoading;
+  if (load.reuse == Reuse::likely) record.tag |= kFrameReferenced;
+  if (load.reuse == Reuse::unlikely) record.tag |= kFrameTransient;
+  bool reachable = (record.tag & kFrameUnreachable) == 0;
+  if (reachable && (error != nullptr || orphaned_)) {
+    erase_entry(record.page, frame);
+    record.tag |= kFrameUnreachable;
+    reachable = false;
+  }
+  if (reachable) ++stats.resident;
+  if (error != nullptr) ++stats.load_errors;
+  while (auto* waiter = static_cast<LoadWait*>(load.waiters.front())) {
+    if (error != nullptr) {
+      waiter->fail(error);
+    } else {
+      waiter->succeed(pin_frame(frame));
+    }
+  }
+  if (record.pins == 0) {
+    hide(frame);
+    if (!reachable) {
+      free_frame(frame);
+    } else if (line_first_ != nullptr) {
+      evict(frame);
+    }
+    hand_out_frames();
+  } else if (orphaned_) {
+    ++orphan_pins_;
+  }
+  retire(load);
+}
+
+void CacheState::retire(Load& load) noexcept {
+  idle_loads_.push_back(load.index);  // within its capacity
+  if (--stats.loading != 0) return;
+  monterey::detail::end_all(drainers, monterey::detail::Wake::granted);
+  delete_if_done();
+}
+
+// A load that ends at once gives its frame to the next in line: by this loop, not by recursion.
+void CacheState::hand_out_frames() noexcept {
+  if (handing_out_) return;
+  handing_out_ = true;
+  while (line_first_ != nullptr && free_head_ != kNoFrame) {
+    Load& load = *std::exchange(line_first_, line_first_->next);
+    load.next = nullptr;
+    --loads_without_frame;
+    start(load, take_frame(load.reuse));
+  }
+  handing_out_ = false;
+}
+
+void CacheState::on_last_unpin(std::uint32_t frame) noexcept {
+  if ((records[frame].tag & kFrameUnreachable) != 0) {
+    free_frame(frame);
+    if (orphaned_) --orphan_pins_;
+  } else {
+    evict(frame);  // someone waits for it
+  }
+  hand_out_frames();
+  delete_if_done();
+}
+
+// --- frames ---
+
+void CacheState::map(std::uint32_t page, std::uint32_t frame) noexcept {
+  std::uint32_t i = home(page);
+  while (table[i].page != 0) i = (i + 1) & table_mask;
+  table[i] = {page, frame};
+}
+
+// Linear probing without tombstones: what follows the gap and may fill it moves up.
+void CacheState::erase_entry(std::uint32_t page, std::uint32_t frame) noexcept {
+  std::uint32_t gap = home(page);
+  while (table[gap].page != page || table[gap].frame != frame) {
+    STORE_ASSERT(table[gap].page != 0);
+    gap = (gap + 1) & table_mask;
+  }
+  for (std::uint32_t i = (gap + 1) & table_mask; table[i].page != 0; i = (i + 1) & table_mask) {
+    const std::uint32_t wanted = home(table[i].page);
+    // It may move if its home does not lie behind the gap, going around.
+    if (((i - wanted) & table_mask) < ((i - gap) & table_mask)) continue;
+    table[gap] = table[i];
+    gap = i;
+  }
+  table[gap] = {};
+}
+
+std::uint32_t CacheState::take_frame(Reuse reuse) noexcept {
+  std::uint32_t frame = free_head_;
+  if (frame != kNoFrame) {
+    free_head_ = records[frame].page;
+  } else {
+    if (reuse == Reuse::unlikely) frame = take_transient_frame();
+    if (frame == kNoFrame) frame = sweep();
+    if (frame == kNoFrame) return kNoFrame;
+    free_head_ = records[frame].page;  // evict() has put it there, alone
+  }
+  if (reuse == Reuse::unlikely) {
+    transient_[transient_next_] = frame;
+    transient_next_ = (transient_next_ + 1) % static_cast<std::uint32_t>(transient_.size());
+  }
+  return frame;
+}
+
+// The frame taken longest ago for a page unlikely to be reused, if that is what it still holds.
+std::uint32_t CacheState::take_transient_frame() noexcept {
+  const std::uint32_t frame = transient_[transient_next_];
+  if (frame == kNoFrame || !evictable(records[frame])) return kNoFrame;
+  if ((records[frame].tag & (kFrameTransient | kFrameReferenced)) != kFrameTransient) return kNoFrame;
+  evict(frame);
+  return frame;
+}
+
+std::uint32_t CacheState::sweep() noexcept {
+  for (std::uint32_t step = 0; step < 2 * frame_count; ++step) {
+    const std::uint32_t frame = hand_;
+    hand_ = hand_ + 1 == frame_count ? 0 : hand_ + 1;
+    FrameRecord& record = records[frame];
+    if (!evictable(record)) continue;
+    if ((record.tag & kFrameReferenced) != 0 && step < kMaxSecondChances) {
+      record.tag &= ~kFrameReferenced;
+      continue;
+    }
+    evict(frame);
+    return frame;
+  }
+  return kNoFrame;
+}
+
+void CacheState::evict(std::uint32_t frame) noexcept {
+  FrameRecord& record = records[frame];
+  STORE_ASSERT(evictable(record));
+  erase_entry(record.page, frame);
+  --stats.resident;
+  ++stats.evictions;
+  free_frame(frame);
+}
+
+void CacheState::free_frame(std::uint32_t frame) noexcept {
+  scribble(frame);
+  records[frame] = {0, free_head_, 0};
+  free_head_ = frame;
+}
+
+void CacheState::scribble(std::uint32_t frame) noexcept {
+#ifndef NDEBUG
+  expose(frame);
+  std::memset(frame_data(frame), 0xdb, kPageBytes);
+#endif
+  hide(frame);
+}
+
+void CacheState::unmap(PageNo page) noexcept {
+  std::uint32_t i = home(page.value);
+  while (table[i].page != 0) {
+    if (table[i].page != page.value) {
+      i = (i + 1) & table_mask;
+      continue;
+    }
+    const std::uint32_t frame = table[i].frame;
+    FrameRecord& record = records[frame];
+    erase_entry(page.value, frame);  // may move another entry to i
+    if ((record.tag & kFrameLoading) == 0) --stats.resident;
+    if (evictable(record)) {
+      free_frame(frame);
+    } else {
+      record.tag |= kFrameUnreachable;
+    }
+  }
+  hand_out_frames();
+}
+
+void CacheState::insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page,
+                              Reuse reuse) noexcept {
+  STORE_VERIFY(verify(page, pointer).empty());
+  if (find_loaded(pointer) != kNoFrame) return;
+  unmap(pointer.page);
+  if (line_first_ != nullptr) return;
+  const std::uint32_t frame = take_frame(reuse);
+  if (frame == kNoFrame) return;
+  expose(frame);
+  std::memcpy(frame_data(frame), page.data(), kPageBytes);
+  hide(frame);
+  const std::uint64_t flag = reuse == Reuse::likely ? kFrameReferenced : kFrameTransient;
+  records[frame] = {pointer.birth.value | flag, pointer.page.value, 0};
+  map(pointer.page.value, frame);
+  ++stats.resident;
+  ++stats.inserted;
+}
+
+void CacheState::orphan() noexcept {
+  orphaned_ = true;
+  for (std::uint32_t frame = 0; frame < frame_count; ++frame) {
+    FrameRecord& record = records[frame];
+    if ((record.tag & kFrameLoading) != 0 || record.pins == 0) continue;
+    if ((record.tag & kFrameUnreachable) == 0) erase_entry(record.page, frame);
+    record.tag |= kFrameUnreachable;
+    ++orphan_pins_;
+  }
+  delete_if_done();
+}
+
+void CacheState::delete_if_done() noexcept {
+  if (orphaned_ && !handing_out_ && orphan_pins_ == 0 && stats.loading == 0) delete this;
+}
+
+}  // namespace store::detail
