@@ -44,6 +44,10 @@ class RootPromiseBase {
   bool ended() const noexcept { return ended_; }
   void park(std::coroutine_handle<> joiner) noexcept { node_.park(joiner); }
   void set_joiner(std::coroutine_handle<> joiner) noexcept { joiner_ = joiner; }
+  void forget_joiner() noexcept {
+    joiner_ = nullptr;
+    if (ended_) node_.cancel();
+  }
   void detach() noexcept { detached_ = true; }
 
  protected:
@@ -104,16 +108,16 @@ class JoinHandle {
     Awaiter(const Awaiter&) = delete;
     Awaiter& operator=(const Awaiter&) = delete;
     ~Awaiter() {
-      if (waiting_) root_.promise().set_joiner(nullptr);
+      if (waiting_) root_.promise().forget_joiner();
     }
 
     bool await_ready() const noexcept { return root_.promise().ended() && !consume_budget(); }
     void await_suspend(std::coroutine_handle<> joiner) noexcept {
+      waiting_ = true;
       if (root_.promise().ended()) {
         root_.promise().park(joiner);
       } else {
         root_.promise().set_joiner(joiner);
-        waiting_ = true;
       }
     }
     T await_resume() {
@@ -193,18 +197,18 @@ class RemoteCallBase : public CoreMessage {
  protected:
   explicit RemoteCallBase(unsigned to) noexcept : to_(to) {}
   ~RemoteCallBase() = default;
-  // On the other core: starts `body` as a task there, which replies when it has ended.
-  static void run_here(RemoteCallBase& call) noexcept;
-  virtual Task<> body() = 0;  // never throws; must store errors
+  virtual Task<> body() = 0;  // runs the call and stores its value; an error that escapes it is stored by serve()
   virtual void store_error(std::exception_ptr error) noexcept = 0;
 
  private:
   static Task<> serve(RemoteCallBase* call);
+  // On the other core: starts the call as a task there, which replies when it has ended.
   static void deliver_call(CoreMessage& message) noexcept;
   static void deliver_reply(CoreMessage& message) noexcept;
   void reply() noexcept;
 
   unsigned to_;
+  unsigned caller_core_ = 0;
   ReadyNode node_;
   std::coroutine_handle<> caller_;
 };
@@ -217,14 +221,10 @@ class RemoteCall final : public RemoteCallBase {
 
  private:
   Task<> body() override {
-    try {
-      if constexpr (std::is_void_v<T>) {
-        co_await fn_();
-      } else {
-        result_.set_value(co_await fn_());
-      }
-    } catch (...) {
-      result_.set_error(std::current_exception());
+    if constexpr (std::is_void_v<T>) {
+      co_await fn_();
+    } else {
+      result_.set_value(co_await fn_());
     }
   }
   void store_error(std::exception_ptr error) noexcept override { result_.set_error(std::move(error)); }

@@ -70,7 +70,7 @@ class Semaphore {
   void close() noexcept;
 
   std::size_t available() const noexcept { return units_; }
-  std::size_t waiting() noexcept { return waiters_.size(); }
+  std::size_t waiting() const noexcept { return waiters_.size(); }
 
  private:
   void grant() noexcept;
@@ -137,7 +137,7 @@ class Event {
   Wait wait() noexcept;
   void close() noexcept;
 
-  std::size_t waiting() noexcept { return waiters_.size(); }
+  std::size_t waiting() const noexcept { return waiters_.size(); }
 
  private:
   bool set_ = false;
@@ -210,7 +210,7 @@ class Mutex {
   void close() noexcept;
 
   bool locked() const noexcept { return locked_; }
-  std::size_t waiting() noexcept { return waiters_.size(); }
+  std::size_t waiting() const noexcept { return waiters_.size(); }
 
  private:
   void unlock() noexcept;
@@ -364,8 +364,8 @@ class Channel {
   bool closed() const noexcept { return closed_; }
   std::size_t size() const noexcept { return size_; }
   std::size_t capacity() const noexcept { return capacity_; }
-  std::size_t waiting_pushers() noexcept { return pushers_.size(); }
-  std::size_t waiting_poppers() noexcept { return poppers_.size(); }
+  std::size_t waiting_pushers() const noexcept { return pushers_.size(); }
+  std::size_t waiting_poppers() const noexcept { return poppers_.size(); }
 
  private:
   void append(T&& value) noexcept {

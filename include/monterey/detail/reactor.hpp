@@ -15,6 +15,7 @@
 #include <monterey/detail/ready.hpp>
 #include <monterey/detail/wait_node.hpp>
 #include <monterey/time.hpp>
+#include <optional>
 #include <vector>
 
 namespace monterey {
@@ -146,12 +147,16 @@ class Reactor {
 
   void make_ready(ReadyNode& node) noexcept { ready_.push(node); }
   bool has_ready() const noexcept { return !ready_.empty(); }
+  // When the earliest timer is due; for whoever drives the turns of several reactors and their clock.
+  std::optional<TimePoint> next_timer() const noexcept {
+    return timers_.empty() ? std::nullopt : std::optional(timers_.earliest());
+  }
 
   // One loop turn. With Idle::wait it waits in the backend if nothing is ready; it then returns after what ended the wait was handled.
   // Errors: those of IoBackend::turn().
   void turn(Idle idle);
   // Turns until the group has no user task left or shutdown was requested, and then until no task at all is left in the group. Gives up
-  // the hold by which every new reactor keeps its group going.
+  // the hold by which every new reactor keeps its group going. Errors, if it has its group for itself: the first that no task handled.
   void run();
   // Whether run() would return: the group stops and has no task left.
   bool finished() const noexcept;
@@ -192,12 +197,11 @@ class Reactor {
   static constexpr unsigned kPollTurns = 64;
 
   void run_slice();
-  void resume(ReadyNode& node);
+  void resume_next();
+  void drop_hold() noexcept;
   void begin_stop() noexcept;
   void fire_timers() noexcept;
-  void take_posted() noexcept;
   bool budget_used() noexcept;
-  bool has_mail() const noexcept;
 
   IoBackend& backend_;
   Clock* clock_;
@@ -215,9 +219,8 @@ class Reactor {
   bool holds_ = true;
   bool stopping_ = false;
   bool slice_over_ = false;
-  bool look_taken_ = false;  // whether looked_at_ is of the coroutine that runs
   unsigned turns_since_poll_ = 0;
-  TimePoint looked_at_{};
+  TimePoint looked_at_{};  // not after the running coroutine was resumed
 };
 
 inline void ReadyNode::park(std::coroutine_handle<> coroutine) noexcept {

@@ -31,6 +31,10 @@ class ReadyNode {
   // Requires: a reactor is current; the node is not queued; it stays where it is until the coroutine is resumed.
   void park(std::coroutine_handle<> coroutine) noexcept;
   bool queued() const noexcept { return next != nullptr; }
+  // Leaves the ready queue, if it is there: the coroutine is not resumed by this node.
+  void cancel() noexcept {
+    if (queued()) forget();
+  }
 
   ReadyNode* next = nullptr;  // the queue's; never null while queued
   std::coroutine_handle<> handle;

@@ -39,6 +39,11 @@ class HookList {
 
   bool empty() const noexcept { return head_.next_ == &head_; }
   ListHook* front() noexcept { return empty() ? nullptr : head_.next_; }
+  std::size_t size() const noexcept {
+    std::size_t count = 0;
+    for (const ListHook* hook = head_.next_; hook != &head_; hook = hook->next_) ++count;
+    return count;
+  }
   void push_back(ListHook& hook) noexcept {
     hook.prev_ = head_.prev_;
     hook.next_ = &head_;
@@ -60,7 +65,7 @@ class WaitQueue {
 
   bool empty() const noexcept { return hooks_.empty(); }
   WaitNode* front() noexcept;
-  std::size_t size() noexcept;  // walks the queue
+  std::size_t size() const noexcept;  // walks the queue
 
  private:
   friend class WaitNode;
@@ -82,7 +87,10 @@ class WaitNode : private QueueHook, private AbortHook {
   Wake wake_reason() const noexcept { return wake_; }
 
   // For await_ready: what was waited for is there, so the node is granted. Returns whether the task may go on without suspending.
-  bool granted_at_once() noexcept;
+  bool granted_at_once() noexcept {
+    wake_ = Wake::granted;
+    return !consume_budget(1);
+  }
   // For await_suspend: joins `queue`, or parks if the node was granted at once. Returns false if the wait has ended already (shutdown).
   bool suspend(WaitQueue& queue, std::coroutine_handle<> waiter, Abortable abortable) noexcept;
   // For await_resume: how the wait ended, told once.
