@@ -147,23 +147,6 @@ void CacheState::give_up(Load& load) noexcept {
   retire(load);
 }
 
-// The frame is mapped before the read is issued, so that whoever looks for the page joins this load.
-void CacheState::start(Load& load, std::uint32_t frame) noexcept {
-  load.frame = frame;
-  FrameRecord& record = records[frame];
-  record.page = load.pointer.page.value;
-  record.tag = load.pointer.birth.value | kFrameLoading;
-  record.pins = load.index;
-  map(record.page, frame);
-  expose(frame);
-  ++stats.loads;
-  try {
-    run(this, &load);
-  } catch (...) {
-    finish(load, std::current_exception());
-  }
-}
-
 // A load's coroutine belongs to itself, and begins within start() rather than through the ready queue: whatever is wanted
 // in one slice of the loop is read by one submission.
 struct CacheState::Run {
@@ -186,6 +169,23 @@ struct CacheState::Run {
     ~Live() { monterey::detail::Reactor::current().task_ended(monterey::detail::TaskKind::background); }
   };
 };
+
+// The frame is mapped before the read is issued, so that whoever looks for the page joins this load.
+void CacheState::start(Load& load, std::uint32_t frame) noexcept {
+  load.frame = frame;
+  FrameRecord& record = records[frame];
+  record.page = load.pointer.page.value;
+  record.tag = load.pointer.birth.value | kFrameLoading;
+  record.pins = load.index;
+  map(record.page, frame);
+  expose(frame);
+  ++stats.loads;
+  try {
+    run(this, &load);
+  } catch (...) {
+    finish(load, std::current_exception());
+  }
+}
 
 CacheState::Run CacheState::run(CacheState* state, Load* load) {
   const Run::Live live;
