@@ -26,7 +26,7 @@ void IoBackend::release_held() noexcept {
     injection_->release();
 }
 
-std::size_t IoBackend::held() const noexcept { return injection_ == nullptr ? 0 : injection_->held_.size(); }
+std::size_t IoBackend::held_by_injection() const noexcept { return injection_->held_.size(); }
 
 IoRung rung_from_environment() {
   const char* text = std::getenv("STORE_IO");

@@ -96,10 +96,11 @@ class IoBackend {
   }
   // Completes what an injection holds back, at the end of a turn.
   void release_held() noexcept;
-  std::size_t held() const noexcept;
+  std::size_t held() const noexcept { return injection_ == nullptr ? 0 : held_by_injection(); }
 
  private:
   void finish_injected(IoOp& op, std::int64_t result) noexcept;
+  std::size_t held_by_injection() const noexcept;
 
   const std::uint64_t id_;
   IoInjection* injection_ = nullptr;

@@ -12,7 +12,7 @@ class ThreadBackend final : public IoBackend {
   void queue(IoOp& op) noexcept override;
   void turn(std::optional<TimePoint> wait_until) override;
   bool completions_pending() const noexcept override { return workers_.any_ended(); }
-  std::size_t in_flight() const noexcept override { return in_flight_; }
+  std::size_t in_flight() const noexcept override { return in_flight_ + held(); }
   void wake() noexcept override { waker_.wake(); }
   int register_file(int) noexcept override { return -1; }
   void unregister_file(int) noexcept override {}

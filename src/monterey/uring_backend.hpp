@@ -24,7 +24,7 @@ class UringBackend final : public IoBackend {
   void queue(IoOp& op) noexcept override;
   void turn(std::optional<TimePoint> wait_until) override;
   bool completions_pending() const noexcept override;
-  std::size_t in_flight() const noexcept override { return in_flight_; }
+  std::size_t in_flight() const noexcept override { return in_flight_ + held(); }
   void wake() noexcept override { waker_.wake(); }
   int register_file(int fd) noexcept override;
   void unregister_file(int slot) noexcept override;

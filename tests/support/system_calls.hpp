@@ -1,0 +1,31 @@
+// Counts system calls from outside: the code under test runs in a forked child that this process traces (ptrace(2)), and only the
+// child's first thread is counted. Not the engine's own counters, which could lie.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+
+namespace store::test {
+
+struct SystemCalls {
+  std::map<long, std::uint64_t> by_number;  // SYS_...
+  bool counted = false;                     // false: tracing is refused here, or the child failed
+  std::string failure;                      // what went wrong in the child, else empty
+
+  std::uint64_t of(long number) const;
+  std::uint64_t total() const;
+};
+
+// Marks, within the child, where the counting starts and ends. Callable any number of times.
+class SystemCallWindow {
+ public:
+  void open() const;
+  void close() const;
+};
+
+// Runs `body` in a child; it returns an empty text, or what failed.
+SystemCalls count_system_calls(const std::function<std::string(const SystemCallWindow&)>& body);
+
+}  // namespace store::test
