@@ -74,7 +74,7 @@ struct FileBlockDeviceOptions {
 class FileBlockDevice : public BlockDevice {
  public:
   // Opens or creates the file at `path` (mode 0600; the directory entry of a new file is durable on return). Errors:
-  // not_found (missing and not to be created, or its directory is), locked (open elsewhere, in this process or another),
+  // not_found (missing and not to be created, or its directory is), locked (open in this process, or for half a second in another),
   // read_only (this user may read the file but not write it), invalid_argument (a directory or another thing that holds no
   // blocks; capacity_blocks over the format's limit), no_space, io_error.
   static monterey::Task<std::unique_ptr<FileBlockDevice>> open(std::string path, FileBlockDeviceOptions options = {});

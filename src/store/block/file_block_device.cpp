@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -15,6 +16,7 @@
 
 #include <fmt/format.h>
 #include <monterey/file.hpp>
+#include <monterey/time.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 
@@ -32,6 +34,8 @@ using monterey::Task;
 constexpr std::uint64_t kMinGrowthBlocks = (64u << 10) / kPageBytes;
 constexpr std::uint64_t kMaxGrowthBlocks = (64u << 20) / kPageBytes;
 constexpr std::size_t kBounceBytes = 1u << 20;
+constexpr std::chrono::milliseconds kLockPoll{5};
+constexpr std::chrono::milliseconds kLockPatience{500};
 
 bool aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % kPageBytes == 0; }
 
@@ -319,6 +323,21 @@ Task<> open_or_create(const std::string& path, const FileBlockDeviceOptions& opt
   }
 }
 
+// Locks the file, with a little patience: the ring of a process that was killed lets go of its files some milliseconds after
+// the process is gone, and a restart must not fail for that.
+Task<> lock_file(const std::string& path, LockMode mode, OpenState& state) {
+  for (auto waited = std::chrono::milliseconds(0);; waited += kLockPoll) {
+    std::optional<FileLock> lock = FileLock::try_acquire(state.file.fd(), mode, path);
+    if (lock) {
+      state.lock = std::move(*lock);
+      co_return;
+    }
+    if (waited >= kLockPatience)
+      throw Error(Errc::locked, path + ": another process has it open; close it there first");
+    co_await monterey::sleep_for(kLockPoll);
+  }
+}
+
 // Some file systems take O_DIRECT at open and refuse the transfer. Block 1 rather than 0 also finds those that want
 // more than 4096-byte alignment. Reading past the end is fine.
 Task<> probe_direct(OpenState& state) {
@@ -362,7 +381,7 @@ Task<std::unique_ptr<FileBlockDevice>> FileBlockDevice::open(std::string path, F
   struct stat info {};
   if (::fstat(state.file.fd(), &info) != 0) throw Error::from_errno(errno, path + ": cannot look at the open file");
   require_blocks(path, info.st_mode);
-  state.lock = FileLock::acquire(state.file.fd(), options.read_only ? LockMode::shared : LockMode::exclusive, path);
+  co_await lock_file(path, options.read_only ? LockMode::shared : LockMode::exclusive, state);
   if (state.direct) co_await probe_direct(state);
   if (state.created) co_await sync_parent(path);
 

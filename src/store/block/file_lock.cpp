@@ -81,7 +81,7 @@ FileLock& FileLock::operator=(FileLock&& other) noexcept {
   return *this;
 }
 
-FileLock FileLock::acquire(int fd, LockMode mode, const std::string& path) {
+std::optional<FileLock> FileLock::try_acquire(int fd, LockMode mode, const std::string& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) throw Error::from_errno(errno, path + ": cannot look at the open file");
   if (!InodeTable::instance().enter(info.st_dev, info.st_ino, mode)) {
@@ -96,9 +96,7 @@ FileLock FileLock::acquire(int fd, LockMode mode, const std::string& path) {
   if (failure == 0) return lock;
   lock.fd_ = -1;
   InodeTable::instance().leave(info.st_dev, info.st_ino, mode);
-  if (failure == EAGAIN || failure == EACCES) {
-    throw Error(Errc::locked, path + ": another process has it open; close it there first");
-  }
+  if (failure == EAGAIN || failure == EACCES) return std::nullopt;
   throw Error::from_errno(failure, path + ": cannot lock the file");
 }
 

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace store {
@@ -20,8 +21,9 @@ class FileLock {
   FileLock& operator=(FileLock&& other) noexcept;
   ~FileLock() { release(); }
 
-  // Locks the file behind `fd` without waiting. Errors: locked, saying by whom; io_error when the file system has no locks.
-  static FileLock acquire(int fd, LockMode mode, const std::string& path);
+  // Locks the file behind `fd` without waiting. Returns nothing while another process has it locked. Errors: locked, when
+  // this process has; io_error when the file system has no locks.
+  static std::optional<FileLock> try_acquire(int fd, LockMode mode, const std::string& path);
   void release() noexcept;
 
  private:
