@@ -73,6 +73,9 @@ class Arena {
     return ref;
   }
   void set_newest(NodeRef node, VersionRef version) noexcept { mutable_node(node).newest = version; }
+  void set_older(VersionRef version, VersionRef older) noexcept {
+    reinterpret_cast<Version*>(at(static_cast<std::uint32_t>(version)))->older = older;
+  }
 
   const Node& node(NodeRef ref) const noexcept {
     return *reinterpret_cast<const Node*>(at(static_cast<std::uint32_t>(ref)));

@@ -1,9 +1,11 @@
-// The hash index of a write buffer: open addressing over 8-byte slots of {32-bit tag, node}, sized once for the most
-// keys that the buffer may hold, at most two thirds full, never rehashed, nothing ever removed. The slot is chosen by
-// one half of the hash and the tag is the other, so a key is compared only when its tag matches: one time in 2^32 in
-// vain. The slots are borrowed, zeroed memory of the buffer; a slot of zero is empty, since no node is 0.
+// The hash index of a write buffer: open addressing over 4-byte slots, sized once for the most keys that the buffer may
+// hold, at most two thirds full, never rehashed, nothing ever removed. A slot holds a node and, in the bits that
+// references into this arena leave free (10 of 32 for 32 MiB), a part of the key's hash, so that few other keys are
+// looked at. The slot comes from the other half of the hash. A slot of 0 is empty, since no node is 0. The slots are
+// borrowed, zeroed memory of the buffer.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -14,26 +16,36 @@ namespace store {
 
 class KeyIndex {
  public:
+  using Slot = std::uint32_t;
   static constexpr std::size_t slots_for(std::size_t max_keys) { return max_keys + max_keys / 2 + 1; }
 
-  KeyIndex(std::uint64_t* slots, std::size_t slot_count) noexcept : slots_(slots), slot_count_(slot_count) {}
+  // Requires slot_count > 0 and that no node lies beyond `arena_units`.
+  KeyIndex(Slot* slots, std::size_t slot_count, std::size_t arena_units) noexcept
+      : slots_(slots),
+        slot_count_(slot_count),
+        node_mask_(static_cast<Slot>((std::uint64_t{1} << std::bit_width(arena_units)) - 1)) {}
 
   static std::uint64_t hash(std::string_view key) noexcept;
 
-  // Where a key is, or where it belongs: insert() takes the latter as long as nothing was inserted in between.
+  // Where a key is, or, with kNoNode, where it belongs: insert() takes the place as long as nothing else was inserted.
   struct Place {
     NodeRef node;
     std::size_t slot;
-    std::uint32_t tag;
+    std::uint64_t hash;
   };
-  Place find(std::string_view key, const Arena& arena) const noexcept;
+  Place find(std::string_view key, std::uint64_t hash, const Arena& arena) const noexcept;
   void insert(const Place& place, NodeRef node) noexcept {
-    slots_[place.slot] = std::uint64_t{place.tag} << 32 | static_cast<std::uint32_t>(node);
+    slots_[place.slot] = (static_cast<Slot>(place.hash) & ~node_mask_) | static_cast<Slot>(node);
   }
+  void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(&slots_[home(hash)]); }
 
  private:
-  std::uint64_t* slots_;
+  // The high half of the hash scaled to the number of slots, which need not be a power of two.
+  std::size_t home(std::uint64_t hash) const noexcept { return (hash >> 32) * slot_count_ >> 32; }
+
+  Slot* slots_;
   std::size_t slot_count_;
+  Slot node_mask_;
 };
 
 }  // namespace store

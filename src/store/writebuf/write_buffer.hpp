@@ -9,6 +9,7 @@
 // reader may outlive the flush that drops it. Source: docs/write-buffer.md.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -42,6 +43,7 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   };
   static constexpr std::size_t kMinArenaBytes = 4096;
   static constexpr std::size_t kMaxArenaBytes = std::size_t{32} << 30;
+  static constexpr std::size_t kRunValueBytes = sizeof(OverflowRef);
 
   class Iterator;
 
@@ -77,14 +79,14 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
 
   bool empty() const noexcept { return entries_ == 0; }
   std::size_t entries() const noexcept { return entries_; }  // versions appended
-  std::size_t keys() const noexcept { return runs_.count(); }
+  std::size_t keys() const noexcept;                         // different ones
   std::size_t bytes_used() const noexcept { return arena_.used_bytes(); }
   std::size_t arena_bytes() const noexcept { return arena_.capacity_bytes(); }
   SeqNo first_seq() const noexcept { return first_seq_; }  // 0 when empty
   SeqNo last_seq() const noexcept { return last_seq_; }
   // The smallest and the greatest key. Requires !empty().
-  std::string_view min_key() const noexcept { return arena_.key(min_node_); }
-  std::string_view max_key() const noexcept { return arena_.key(max_node_); }
+  std::string_view min_key() const noexcept;
+  std::string_view max_key() const noexcept;
 
   // Ends appending: puts return false from now on.
   void freeze() noexcept;
@@ -96,33 +98,64 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   Iterator iterate(SeqNo at = kMaxSeqNo, SeqNo after = SeqNo{}) const;
 
  private:
-  struct Layout;
-  struct Passkey {};
+  struct Layout;  // of the one mapping; its constructor is out of reach of others, so only create() makes buffers
 
  public:
-  WriteBuffer(Passkey, const Layout& layout);
+  explicit WriteBuffer(const Layout& layout);
   WriteBuffer(const WriteBuffer&) = delete;
   WriteBuffer& operator=(const WriteBuffer&) = delete;
 
  private:
+  // A version in the arena that the index and the runs do not know yet, under a node of its own. A put only asks for
+  // its cache line of the index, which takes some 150 ns to come, and leaves the look at it to a later one.
+  struct Pending {
+    std::uint64_t hash;
+    SeqNo newest_snapshot;
+    NodeRef node;
+    VersionRef version;
+  };
+  static constexpr std::size_t kMaxPending = 8;
+  // A node of its own is wasted on a key that turns out to be known: long keys wait for the answer, and so do all
+  // while many are known. The measure gains kKnownGain by each known key and loses 1 by each new one.
+  static constexpr std::size_t kMaxPendingKeyBytes = 64;
+  static constexpr unsigned kKnownGain = 4;
+  static constexpr unsigned kKnownOften = 32;
+
+  // What puts leave to the next reader, who is const to his callers: the buffer's contents stay the same.
+  struct Order {
+    KeyIndex index;
+    SortedRuns runs;
+    std::array<Pending, kMaxPending> pending{};  // a ring
+    std::size_t pending_first = 0;
+    std::size_t pending_count = 0;
+    std::size_t common_prefix_bytes = 0;  // of all keys
+    std::uint64_t min_prefix = 0;
+    std::uint64_t max_prefix = 0;
+    NodeRef min_node = kNoNode;
+    NodeRef max_node = kNoNode;
+    unsigned known = 0;
+  };
+
   bool append(std::string_view key, EntryKind kind, std::string_view value, SeqNo seq, SeqNo newest_snapshot) noexcept;
-  void include_in_range(NodeRef node, std::string_view key, std::uint64_t prefix) noexcept;
+  bool append_later(std::string_view key, std::uint64_t hash, EntryKind kind, std::string_view value, SeqNo seq,
+                    SeqNo newest_snapshot) noexcept;
+  bool append_now(std::string_view key, std::uint64_t hash, EntryKind kind, std::string_view value, SeqNo seq,
+                  SeqNo newest_snapshot) noexcept;
+  void settle_oldest() const noexcept;
+  void settle() const noexcept;
+  void add_key(const KeyIndex::Place& place, NodeRef node) const noexcept;
+  void add_version(NodeRef node, VersionRef version, SeqNo newest_snapshot) const noexcept;
+  void include_in_range(NodeRef node) const noexcept;
   bool outside_range(std::string_view key) const noexcept;
   EntryView view(std::string_view key, VersionRef version) const noexcept;
 
   MappedMemory memory_;
-  Arena arena_;
-  KeyIndex index_;
-  mutable SortedRuns runs_;  // sorting is put off until somebody reads
+  mutable Arena arena_;
+  mutable Order order_;
   std::size_t max_keys_;
   std::size_t entries_ = 0;
   SeqNo first_seq_;
   SeqNo last_seq_;
-  std::uint64_t min_prefix_ = 0;
-  std::uint64_t max_prefix_ = 0;
-  NodeRef min_node_ = kNoNode;
-  NodeRef max_node_ = kNoNode;
-  std::size_t common_prefix_bytes_ = 0;  // of all keys
   bool frozen_ = false;
   mutable std::size_t live_iterators_ = 0;
   mutable SeqNo newest_iterator_;  // the highest `at` since there was last no iterator
@@ -151,33 +184,38 @@ class WriteBuffer::Iterator {
   friend class WriteBuffer;
   enum class Direction : std::uint8_t { forward, backward };
 
-  // The position in one sorted run, with the record it stands at. Forward, `position` is that record; backward, it is
-  // one past it.
+  // The position in one sorted run. Forward, it is that of the record at its head; backward, one past it.
   struct Cursor {
-    SortRecord head;
     SortedRuns::Run run;
     std::uint32_t position = 0;
+  };
+  // The head of a cursor in the tournament that finds the next key: {prefix, node} as in its run, the prefix inverted
+  // when the order is.
+  struct Contender {
+    SortRecord head;
+    std::uint32_t cursor = 0;
   };
 
   Iterator(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
 
   void release() noexcept;
   void load_runs() noexcept;
-  void place(std::string_view key, Direction direction, SortedRuns::Bound bound) noexcept;
-  void load_head(Cursor& cursor) const noexcept;
-  bool goes_before(const Cursor& a, const Cursor& b) const noexcept;
-  void build_tree() noexcept;
+  void place(std::optional<std::string_view> bound, Direction direction) noexcept;
+  Contender contender(std::uint32_t cursor) const noexcept;
+  bool goes_before(const Contender& a, const Contender& b) const noexcept;
+  bool tied_goes_before(const Contender& a, const Contender& b) const noexcept;
+  void hold_tournament() noexcept;
   void step() noexcept;
   void settle() noexcept;
 
   std::shared_ptr<const WriteBuffer> buffer_;
   SeqNo at_;
   SeqNo after_;
-  std::uint64_t epoch_ = 0;            // of the runs that the cursors stand in
-  std::size_t prefix_skip_ = 0;        // the heads' prefixes start behind so many bytes of the keys
+  std::uint64_t epoch_ = 0;      // of the runs that the cursors stand in
+  std::size_t prefix_skip_ = 0;  // the heads' prefixes start behind so many bytes of the keys
   std::vector<Cursor> cursors_;
-  std::vector<std::uint32_t> losers_;  // of the tournament between the cursors; [0] is the winner
-  std::vector<std::uint32_t> bracket_;
+  std::vector<Contender> losers_;  // of each match of the tournament; [0] is the winner of all
+  std::vector<Contender> bracket_;
   Direction direction_ = Direction::forward;
   bool valid_ = false;
   EntryView entry_;
