@@ -3,14 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <monterey/fixed_bufs.hpp>
 #include <store/error.hpp>
 #include <string>
 
 #include "monterey/io_backend.hpp"
+#include "support/temp_dir.hpp"
 
 namespace monterey::test {
 
@@ -39,29 +38,6 @@ inline bool io_uring_allowed() {
   }
 }
 
-// A new directory, removed with all in it.
-class ScratchDirectory {
- public:
-  ScratchDirectory() {
-    const char* base = std::getenv("TMPDIR");
-    std::string name = std::string(base != nullptr ? base : "/tmp") + "/monterey_test_XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), name);
-    path_ = name;
-  }
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
 // A backend on the rung under test, with an arena.
 class RungTest : public testing::TestWithParam<detail::IoRung> {
  protected:
@@ -72,7 +48,7 @@ class RungTest : public testing::TestWithParam<detail::IoRung> {
   }
   bool on_ring() const { return GetParam() != detail::IoRung::threads; }
 
-  ScratchDirectory directory_;
+  store::test::TempDir directory_;
   std::unique_ptr<FixedBufs> arena_;
   Capabilities found_;
   std::unique_ptr<detail::IoBackend> backend_;
