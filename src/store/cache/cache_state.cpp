@@ -213,7 +213,7 @@ void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {
   STORE_ASSERT((record.tag & kFrameLoading) != 0);
   record.pins = 0;
   record.tag &= ~kFrameLoading;
-  if (load.reuse == Reuse::likely) record.tag |= kFrameReferenced;
+  // Not referenced yet: the second use earns the second chance, so what is used once goes before what is used again.
   if (load.reuse == Reuse::unlikely) record.tag |= kFrameTransient;
   bool reachable = (record.tag & kFrameUnreachable) == 0;
   if (reachable && (error != nullptr || orphaned_)) {
@@ -396,7 +396,7 @@ void CacheState::insert_clean(const PagePointer& pointer, std::span<const std::b
   expose(frame);
   std::memcpy(frame_data(frame), page.data(), kPageBytes);
   hide(frame);
-  const std::uint64_t flag = reuse == Reuse::likely ? kFrameReferenced : kFrameTransient;
+  const std::uint64_t flag = reuse == Reuse::unlikely ? kFrameTransient : 0;
   records[frame] = {pointer.birth.value | flag, pointer.page.value, 0};
   map(pointer.page.value, frame);
   ++stats.resident;

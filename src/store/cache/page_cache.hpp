@@ -209,6 +209,14 @@ class PageCache {
       pin_.reset();
     }
 
+    // For holders that cannot name this class: the pin as two addresses, which adopt() takes back.
+    std::pair<void*, const void*> release() && noexcept {
+      return {std::exchange(pin_.core_, nullptr), std::exchange(pin_.data_, nullptr)};
+    }
+    static UserPin adopt(void* core, const void* data) noexcept {
+      return UserPin(Pin(static_cast<detail::CacheCore*>(core), static_cast<const std::byte*>(data)));
+    }
+
    private:
     friend class PageCache;
     explicit UserPin(Pin&& pin) noexcept : pin_(std::move(pin)) {}
