@@ -97,7 +97,8 @@ std::string check_bitmap_parent(ConstPageBytes page) {
   for (std::uint32_t slot = 0; slot < parent.count(); ++slot) {
     const auto [child, free] = parent.child(slot);
     if (child.birth > generation) {
-      return fmt::format("slot {} has a child of generation {} in a page of {}", slot, child.birth.value, generation.value);
+      return fmt::format("slot {} has a child of generation {} in a page of {}", slot, child.birth.value,
+                         generation.value);
     }
     if (free.free_blocks > blocks_below_child(level) || free.longest_run > std::min(free.free_blocks, kRegionBlocks)) {
       return fmt::format("slot {} has {} free blocks, {} in a row", slot, free.free_blocks, free.longest_run);

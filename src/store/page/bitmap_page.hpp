@@ -1,7 +1,7 @@
-// The allocator's pages. A bitmap page tells for each block of one region whether it is free (bit set); parent pages form a
-// tree above, of fixed fan-out, so that a child's place follows from its index. Behind its capacity a region's bits are clear.
-// Bit b of word w (little endian) stands for block region * kRegionBlocks + 64 * w + b.
-// Layout: docs/on-disk-format.md, "Bitmap" and "Bitmap parent".
+// The allocator's pages. A bitmap page tells for each block of one region whether it is free (bit set); parent pages
+// form a tree above, of fixed fan-out, so that a child's place follows from its index. Behind its capacity a region's
+// bits are clear. Bit b of word w (little endian) stands for block region * kRegionBlocks + 64 * w + b. Layout:
+// docs/on-disk-format.md, "Bitmap" and "Bitmap parent".
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@ namespace store {
 inline constexpr std::size_t kBitmapBytes = kPageBytes - sizeof(layout::BitmapHeader);
 inline constexpr std::size_t kBitmapWords = kBitmapBytes / sizeof(std::uint64_t);
 inline constexpr std::uint32_t kRegionBlocks = static_cast<std::uint32_t>(8 * kBitmapBytes);
-inline constexpr std::uint32_t kMaxRegions = static_cast<std::uint32_t>((kMaxBlocks + kRegionBlocks - 1) / kRegionBlocks);
+inline constexpr std::uint32_t kMaxRegions =
+    static_cast<std::uint32_t>((kMaxBlocks + kRegionBlocks - 1) / kRegionBlocks);
 inline constexpr std::size_t kBitmapFanout =
     (kPageBytes - sizeof(layout::BitmapParentHeader)) / sizeof(layout::BitmapParentEntry);
 inline constexpr std::uint8_t kMaxBitmapLevel = 3;  // of parents; bitmaps are level 0

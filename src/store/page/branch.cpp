@@ -24,8 +24,9 @@ std::string check_child(const PagePointer& child, std::uint8_t level, Generation
 std::string check_branch(ConstPageBytes page) {
   const std::uint8_t level = page_level(page);
   if (level == 0 || level > kMaxTreeLevel) return fmt::format("a branch of level {}", level);
-  if (std::string wrong = check_slots(page, sizeof(layout::Pointer)); !wrong.empty()) return wrong;
-  // Every cell has a pointer and lies in the page: the view may read all of them.
+  if (std::string wrong = check_slots(page, {.fixed = sizeof(layout::Pointer), .cell = 0}); !wrong.empty())
+    return wrong;
+  // Every pointer and every cell lies in the page: the view may read all of them.
   const BranchView branch(page.data());
   if (branch.count() == 0) return "a branch without children";
   if (branch.count() == 1 && !branch.prefix().empty()) return "a prefix without separators";
@@ -38,7 +39,8 @@ std::string check_branch(ConstPageBytes page) {
     if (slot > 0 && (separator_bytes == 0 || separator_bytes > kMaxKeyBytes)) {
       return fmt::format("slot {} has a separator of {} bytes", slot, separator_bytes);
     }
-    if (load<std::uint32_t>(heads + kHeadBytes * slot) != head_of(suffix)) return fmt::format("slot {} has a wrong head", slot);
+    if (load<std::uint32_t>(heads + kHeadBytes * slot) != head_of(suffix))
+      return fmt::format("slot {} has a wrong head", slot);
     if (slot > 1 && branch.suffix(slot - 1) >= suffix) {
       return fmt::format("the separator of slot {} is not above the one before", slot);
     }
@@ -62,19 +64,17 @@ std::size_t encode_branch(std::span<const BranchCell> cells, std::uint8_t level,
   STORE_ASSERT(!cells.empty());
   STORE_ASSERT(level >= 1 && level <= kMaxTreeLevel);
   const std::string_view prefix =
-      cells.size() == 1
-          ? std::string_view{}
-          : cells[1].separator.substr(0, common_prefix_bytes(cells[1].separator, cells.back().separator));
-  detail::SlottedWriter writer(page, PageType::branch, level, cells.size(), prefix);
+      cells.size() == 1 ? std::string_view{}
+                        : cells[1].separator.substr(0, common_prefix_bytes(cells[1].separator, cells.back().separator));
+  detail::SlottedWriter writer(page, {PageType::branch, level, cells.size(), sizeof(layout::Pointer), prefix});
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const auto& [separator, child] = cells[i];
     STORE_ASSERT(!child.is_null());
     STORE_ASSERT(i == 0 || (!separator.empty() && separator.size() <= kMaxKeyBytes));
     STORE_VERIFY(i < 2 || cells[i - 1].separator < separator);
     const std::string_view suffix = i == 0 ? std::string_view{} : separator.substr(prefix.size());
-    std::byte* at = writer.next_cell(suffix, sizeof(layout::Pointer) + suffix.size());
-    put_pointer(at, child);
-    detail::put_text(at + sizeof(layout::Pointer), suffix);
+    detail::put_text(writer.next_cell(suffix, suffix.size()), suffix);
+    put_pointer(writer.fixed_part(), child);
   }
   return writer.finish();
 }

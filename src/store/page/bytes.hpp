@@ -1,5 +1,5 @@
-// Reading and writing little-endian integers at any address of a page. memcpy keeps unaligned access defined; compilers
-// turn each of these into one instruction.
+// Reading and writing little-endian integers at any address of a page. memcpy keeps unaligned access defined;
+// compilers turn each of these into one instruction.
 #pragma once
 
 #include <bit>

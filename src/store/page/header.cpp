@@ -15,26 +15,19 @@ std::uint32_t compute_crc(ConstPageBytes page) noexcept { return crc32c(page.sub
 
 std::string check_structure(ConstPageBytes page) {
   switch (page_type(page)) {
-    case PageType::leaf:
-      return detail::check_leaf(page);
-    case PageType::branch:
-      return detail::check_branch(page);
-    case PageType::bitmap:
-      return detail::check_bitmap(page);
-    case PageType::bitmap_parent:
-      return detail::check_bitmap_parent(page);
-    case PageType::meta:
-      break;
+    case PageType::leaf: return detail::check_leaf(page);
+    case PageType::branch: return detail::check_branch(page);
+    case PageType::bitmap: return detail::check_bitmap(page);
+    case PageType::bitmap_parent: return detail::check_bitmap_parent(page);
+    case PageType::meta: break;
   }
   return fmt::format("page type {} is no page of a tree", static_cast<unsigned>(page_type(page)));
 }
 
 bool is_of_family(PageType type, PageFamily family) noexcept {
   switch (family) {
-    case PageFamily::tree:
-      return type == PageType::leaf || type == PageType::branch;
-    case PageFamily::allocator:
-      return type == PageType::bitmap || type == PageType::bitmap_parent;
+    case PageFamily::tree: return type == PageType::leaf || type == PageType::branch;
+    case PageFamily::allocator: return type == PageType::bitmap || type == PageType::bitmap_parent;
   }
   return false;
 }
@@ -60,12 +53,10 @@ std::uint16_t page_info(ConstPageBytes page) noexcept {
       const LeafView leaf(page.data());
       return leaf_info(leaf.count(), leaf.has_overflow());
     }
-    case PageType::branch:
-      return branch_info(BranchView(page.data()).has_overflow());
+    case PageType::branch: return branch_info(BranchView(page.data()).has_overflow());
     case PageType::bitmap:
     case PageType::bitmap_parent:
-    case PageType::meta:
-      break;
+    case PageType::meta: break;
   }
   return 0;
 }

@@ -1,9 +1,9 @@
-// What every page of the tree and of the allocator begins with, and the check a page must pass before anything reads it.
-// A page says which block and generation it was written for, and carries a CRC32C over bytes 4..4095.
+// What every page of the tree and of the allocator begins with, and the check a page must pass before anything reads
+// it. A page says which block and generation it was written for, and carries a CRC32C over bytes 4..4095.
 //
-// verify() is the gate: after it passed, every access through the page's view is in bounds and terminates, whatever the
-// bytes are. What one page cannot show is left to whoever walks from page to page: that a child's level is one less
-// than its parent's (so a descent ends), and that its keys lie between the separators around it.
+// verify() is the gate: after it passed, every access through the page's view is in bounds and terminates, whatever
+// the bytes are. What one page cannot show is left to whoever walks from page to page: that a child's level is one
+// less than its parent's (so a descent ends), and that its keys lie between the separators around it.
 #pragma once
 
 #include <cstddef>
@@ -53,8 +53,8 @@ inline std::uint8_t page_level(ConstPageBytes page) noexcept { return page_level
 // Returns the CRC.
 std::uint32_t seal(PageBytes page, PageNo number, Generation generation) noexcept;
 
-// Seals an encoded page and returns the pointer its parent is to hold, info included (read from a leaf's cells or from a
-// branch's children; 0 for other pages).
+// Seals an encoded page and returns the pointer its parent is to hold, info included (read from a leaf's cells or
+// from a branch's children; 0 for other pages).
 PagePointer seal_page(PageBytes page, PageNo number, Generation generation) noexcept;
 
 // The info of a pointer to this leaf or branch; 0 for other pages. Requires: encoded here, or verified.

@@ -1,6 +1,7 @@
-// The byte layout of every fixed part of a block, as structs whose fields lie where the format puts them. All code that
-// touches a page takes its offsets from here. STORE_LAYOUT_FIELDS is the one list of (struct, field, offset, bytes): the
-// static_asserts below hold the structs to it, and a test holds the tables of docs/on-disk-format.md to it.
+// The byte layout of every fixed part of a block, as structs whose fields lie where the format puts them. All code
+// that touches a page takes its offsets from here. STORE_LAYOUT_FIELDS is the one list of (struct, field, offset,
+// bytes): the static_asserts below hold the structs to it, and a test holds the tables of docs/on-disk-format.md to
+// it.
 #pragma once
 
 #include <cstddef>

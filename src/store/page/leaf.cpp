@@ -39,7 +39,7 @@ OverflowRef load_overflow_ref(const std::byte* at) noexcept {
 
 std::string check_leaf(ConstPageBytes page) {
   if (page_level(page) != 0) return fmt::format("a leaf of level {}", page_level(page));
-  if (std::string wrong = check_slots(page, kLeafCellBytes); !wrong.empty()) return wrong;
+  if (std::string wrong = check_slots(page, {.fixed = 0, .cell = kLeafCellBytes}); !wrong.empty()) return wrong;
   const LeafView leaf(page.data());
   const std::byte* heads = page.data() + kSlottedHeaderBytes + leaf.prefix().size();
   const std::byte* offsets = heads + kHeadBytes * leaf.count();
@@ -56,7 +56,8 @@ std::string check_leaf(ConstPageBytes page) {
     if (kLeafCellBytes + suffix_bytes > bytes) {
       return fmt::format("slot {} has a suffix of {} bytes in a cell of {}", slot, suffix_bytes, bytes);
     }
-    if (key_bytes == 0 || key_bytes > kMaxKeyBytes) return fmt::format("slot {} has a key of {} bytes", slot, key_bytes);
+    if (key_bytes == 0 || key_bytes > kMaxKeyBytes)
+      return fmt::format("slot {} has a key of {} bytes", slot, key_bytes);
     const std::size_t value = bytes - kLeafCellBytes - suffix_bytes;
     if (is_run && value != sizeof(layout::OverflowReference)) {
       return fmt::format("slot {} has a reference to a run of {} bytes", slot, value);
@@ -96,7 +97,7 @@ std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcep
   const std::string_view prefix =
       cells.empty() ? std::string_view{}
                     : cells.front().key.substr(0, common_prefix_bytes(cells.front().key, cells.back().key));
-  detail::SlottedWriter writer(page, PageType::leaf, 0, cells.size(), prefix);
+  detail::SlottedWriter writer(page, {PageType::leaf, 0, cells.size(), 0, prefix});
   for (std::size_t i = 0; i < cells.size(); ++i) {
     const auto& [key, value] = cells[i];
     STORE_ASSERT(!key.empty() && key.size() <= kMaxKeyBytes);

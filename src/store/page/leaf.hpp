@@ -1,11 +1,12 @@
-// Leaf pages: sorted entries of whole values or references to overflow runs. A page is encoded once and never changed.
+// Leaf pages: sorted entries of whole values or references to overflow runs. A page is encoded once and never
+// changed.
 //
 //   header (20) | prefix | heads u32[count] | offsets u16[count + 1] | cells | zeros
 //   cell: suffix length u16 (bit 15: the value is an OverflowReference) | suffix | value up to the next cell
 //
-// Cells are packed in slot order; offsets[count] is their end. The prefix is what all keys have in common, stored once; with one
-// entry that is its whole key. The encoding is a pure function of the entries. A leaf of no entries is legal.
-// Layout: docs/on-disk-format.md, "Leaf".
+// Cells are packed in slot order; offsets[count] is their end. The prefix is what all keys have in common, stored
+// once; with one entry that is its whole key. The encoding is a pure function of the entries. A leaf of no entries is
+// legal. Layout: docs/on-disk-format.md, "Leaf".
 #pragma once
 
 #include <cstddef>
@@ -34,8 +35,8 @@ class LeafValue {
   explicit LeafValue(const OverflowRef& run) noexcept : run_(run), is_run_(true) {}
 
   bool is_run() const noexcept { return is_run_; }
-  std::string_view bytes() const noexcept { return bytes_; }      // empty when is_run()
-  const OverflowRef& run() const noexcept { return run_; }        // meaningful when is_run()
+  std::string_view bytes() const noexcept { return bytes_; }  // empty when is_run()
+  const OverflowRef& run() const noexcept { return run_; }    // meaningful when is_run()
   std::uint64_t length() const noexcept { return is_run_ ? run_.length : bytes_.size(); }
 
  private:
@@ -57,6 +58,11 @@ class LeafView {
       : page_(page),
         count_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, count))),
         prefix_bytes_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, prefix_bytes))) {}
+
+  // Starts loading what find() reads, for the moment the page's address is known. Heads and offsets are the first 4
+  // lines of a leaf of 30 entries; 16 lines also set the hardware off towards the cells: measured with four levels
+  // out of the caches, 16 take a quarter off a lookup against 4, and 24 no more than 16.
+  static void prefetch(const std::byte* page) noexcept { detail::prefetch_lines<16>(page); }
 
   std::uint32_t count() const noexcept { return count_; }
   std::string_view prefix() const noexcept { return text_at(page_ + detail::kSlottedHeaderBytes, prefix_bytes_); }
@@ -80,7 +86,8 @@ class LeafView {
   LeafValue value(std::uint32_t slot) const noexcept {
     const std::byte* cell = cell_at(slot);
     const std::byte* value = cell + detail::kLeafCellBytes + suffix_bytes(cell);
-    if (is_run(slot)) [[unlikely]] return LeafValue(detail::load_overflow_ref(value));
+    if (is_run(slot)) [[unlikely]]
+      return LeafValue(detail::load_overflow_ref(value));
     return LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)));
   }
   // Whether the value lies in an overflow run.
@@ -112,8 +119,9 @@ inline std::size_t value_bytes(const LeafValue& value) noexcept {
   return value.is_run() ? sizeof(layout::OverflowReference) : value.bytes().size();
 }
 
-// The exact size of a leaf of `count` entries: sum_key_bytes of whole keys, sum_value_bytes of value_bytes(), and the common
-// prefix of all keys, which is that of the first and the last one (common_prefix_bytes()). It fits when <= kPageBytes.
+// The exact size of a leaf of `count` entries: sum_key_bytes of whole keys, sum_value_bytes of value_bytes(), and the
+// common prefix of all keys, which is that of the first and the last one (common_prefix_bytes()). It fits when <=
+// kPageBytes.
 constexpr std::size_t leaf_bytes(std::size_t count, std::size_t sum_key_bytes, std::size_t sum_value_bytes,
                                  std::size_t prefix_bytes) noexcept {
   return detail::kSlottedHeaderBytes + prefix_bytes + detail::kOffsetBytes +

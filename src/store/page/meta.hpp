@@ -1,7 +1,8 @@
-// The meta page: the one place that names a whole state of the store. Blocks 0..3 are two slots of two identical copies; a
-// commit writes both copies of the older slot, so that the newer state stays whole until the next one is durable.
-// A copy's header carries the first block of its slot as page number, which makes the copies equal byte for byte.
-// Magic, version and CRC stay where they are in every future version. Layout: docs/on-disk-format.md, "Meta page".
+// The meta page: the one place that names a whole state of the store. Blocks 0..3 are two slots of two identical
+// copies; a commit writes both copies of the older slot, so that the newer state stays whole until the next one is
+// durable. A copy's header carries the first block of its slot as page number, which makes the copies equal byte for
+// byte. Magic, version and CRC stay where they are in every future version. Layout: docs/on-disk-format.md, "Meta
+// page".
 #pragma once
 
 #include <array>
@@ -24,24 +25,26 @@ inline constexpr std::uint32_t kMetaBlocks = kMetaSlots * kMetaCopies;  // the f
 inline constexpr std::size_t kMaxLogSegments = 128;
 
 // The block of a copy of a slot.
-constexpr PageNo meta_block(std::uint32_t slot, std::uint32_t copy) noexcept { return PageNo(slot * kMetaCopies + copy); }
+constexpr PageNo meta_block(std::uint32_t slot, std::uint32_t copy) noexcept {
+  return PageNo(slot * kMetaCopies + copy);
+}
 
 struct Meta {
   std::array<std::uint8_t, 16> uuid{};
-  std::uint64_t features = 0;        // what a reader must know to read the rest; an unknown bit is a newer format
-  Generation generation;             // of the committed state
-  std::uint64_t incarnation = 0;     // counts writable opens
-  PagePointer tree_root;             // null when the store is empty
-  std::uint8_t tree_height = 0;      // levels, leaves included; 0 when the store is empty
+  std::uint64_t features = 0;     // what a reader must know to read the rest; an unknown bit is a newer format
+  Generation generation;          // of the committed state
+  std::uint64_t incarnation = 0;  // counts writable opens
+  PagePointer tree_root;          // null when the store is empty
+  std::uint8_t tree_height = 0;   // levels, leaves included; 0 when the store is empty
   PagePointer allocator_root;
-  std::uint8_t allocator_levels = 0; // levels of parents above the bitmaps: the root's level
+  std::uint8_t allocator_levels = 0;       // levels of parents above the bitmaps: the root's level
   std::uint64_t high_water = kMetaBlocks;  // no block from here on was ever used
-  SeqNo last_merged;                 // every write up to here is in the tree
+  SeqNo last_merged;                       // every write up to here is in the tree
   std::uint64_t entries = 0;
   std::uint64_t tree_pages = 0;
   std::uint64_t overflow_blocks = 0;
-  std::uint64_t log_lsn = 0;         // where replay begins
-  std::uint64_t log_offset = 0;      // where that is, in bytes into the segments laid end to end
+  std::uint64_t log_lsn = 0;     // where replay begins
+  std::uint64_t log_offset = 0;  // where that is, in bytes into the segments laid end to end
   std::uint32_t log_segment_count = 0;
   std::array<Extent, kMaxLogSegments> log_segments{};
 
@@ -61,7 +64,8 @@ struct DecodedMeta {
   Meta meta;           // meaningful when good
 };
 
-// Encodes and seals one copy; both copies of a slot are the same bytes. Requires: slot < kMetaSlots, fields within limits.
+// Encodes and seals one copy; both copies of a slot are the same bytes. Requires: slot < kMetaSlots, fields within
+// limits.
 void encode_meta(const Meta& meta, std::uint32_t slot, PageBytes page) noexcept;
 
 // Reads one copy found in a block of `slot`, whatever the bytes. A good meta has its pointers and segments between

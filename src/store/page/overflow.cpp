@@ -12,8 +12,8 @@ namespace store {
 namespace {
 
 std::string crc_mismatch(const char* what, std::uint32_t computed, std::uint32_t expected, const OverflowRef& ref) {
-  return fmt::format("crc: {} of the run at block {} gives {:#010x}, expected {:#010x}", what, ref.first.value, computed,
-                     expected);
+  return fmt::format("crc: {} of the run at block {} gives {:#010x}, expected {:#010x}", what, ref.first.value,
+                     computed, expected);
 }
 
 }  // namespace
@@ -54,8 +54,8 @@ std::string verify_part(std::span<const std::byte> bytes, RunPart part, std::spa
   for (std::size_t offset = 0; offset < bytes.size(); offset += kCrcChunkBytes) {
     const std::uint32_t computed = crc32c(bytes.subspan(offset, std::min(kCrcChunkBytes, bytes.size() - offset)));
     if (computed != load<std::uint32_t>(expected)) {
-      return crc_mismatch(fmt::format("byte {} on", part.offset + offset).c_str(), computed, load<std::uint32_t>(expected),
-                          ref);
+      return crc_mismatch(fmt::format("byte {} on", part.offset + offset).c_str(), computed,
+                          load<std::uint32_t>(expected), ref);
     }
     expected += sizeof(std::uint32_t);
   }

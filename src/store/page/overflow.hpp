@@ -1,9 +1,10 @@
-// Overflow runs: contiguous blocks that hold one value. The value lies raw from the run's first byte on; the bytes behind
-// it are zero. What names the run is an OverflowRef in a leaf's cell.
+// Overflow runs: contiguous blocks that hold one value. The value lies raw from the run's first byte on; the bytes
+// behind it are zero. What names the run is an OverflowRef in a leaf's cell.
 //
 //   length <= 64 KiB   run_blocks = blocks of the value; the reference's CRC is the value's.
-//   length  > 64 KiB   the run's last table_bytes() hold a table of CRC32C (u32), one for each 64 KiB chunk of the value, the
-//                      last one for what is left; the reference's CRC is the table's. So a part can be read and verified.
+//   length  > 64 KiB   the run's last table_bytes() hold a table of CRC32C (u32), one for each 64 KiB chunk of the
+//                      value, the last one for what is left; the reference's CRC is the table's. So a part can be read
+//                      and verified.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +21,7 @@ struct OverflowRef {
   PageNo first;              // the run's first block
   std::uint64_t length = 0;  // of the value, in bytes
   std::uint32_t crc = 0;     // of the value, or of its table of CRCs
-  Generation birth{};        // the generation whose commit first reached the run; what a release of its blocks is gated by
+  Generation birth{};  // the generation whose commit first reached the run; what a release of its blocks is gated by
 
   constexpr bool operator==(const OverflowRef&) const = default;
 };
@@ -50,12 +51,13 @@ constexpr Extent run_extent(const OverflowRef& ref) noexcept {
   return {ref.first, static_cast<std::uint32_t>(run_blocks(ref.length))};
 }
 
-// Completes a run in memory. `run` is run_blocks(length) blocks that begin with the value; the bytes behind the value are
-// zeroed and the table is written. Returns the CRC for the reference.
+// Completes a run in memory. `run` is run_blocks(length) blocks that begin with the value; the bytes behind the value
+// are zeroed and the table is written. Returns the CRC for the reference.
 std::uint32_t seal_run(std::span<std::byte> run, std::uint64_t length) noexcept;
 
 // Builds the table of CRCs of a whole value (for writers that send the value from the caller's memory).
-// Requires: has_crc_table(value.size()), table.size() == table_bytes(value.size()). Returns the CRC for the reference.
+// Requires: has_crc_table(value.size()), table.size() == table_bytes(value.size()). Returns the CRC for the
+// reference.
 std::uint32_t build_crc_table(std::span<const std::byte> value, std::span<std::byte> table) noexcept;
 
 // Checks a whole run as read: `run` is run_blocks(ref.length) blocks. Returns an empty string or which check failed.
@@ -71,12 +73,12 @@ struct RunPart {
   std::uint64_t bytes = 0;
 };
 
-// The smallest part that covers bytes [offset, offset + bytes) of the value, cut off at the value's end. Without a table that
-// is the whole value; with one it is whole chunks. Empty when the range is.
+// The smallest part that covers bytes [offset, offset + bytes) of the value, cut off at the value's end. Without a
+// table that is the whole value; with one it is whole chunks. Empty when the range is.
 RunPart covering_part(std::uint64_t length, std::uint64_t offset, std::uint64_t bytes) noexcept;
 
-// Checks whole chunks against a verified table. Requires: has_crc_table(ref.length); `part` as covering_part() made it;
-// bytes.size() == part.bytes.
+// Checks whole chunks against a verified table. Requires: has_crc_table(ref.length); `part` as covering_part() made
+// it; bytes.size() == part.bytes.
 std::string verify_part(std::span<const std::byte> bytes, RunPart part, std::span<const std::byte> table,
                         const OverflowRef& ref);
 

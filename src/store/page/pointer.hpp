@@ -1,6 +1,6 @@
 // A pointer from a page to a child: where the child lies, which bytes it has, when it was born, and what is below it.
-// The parent vouches for the child: a lost, stale or misdirected write of the child shows as a mismatch with its pointer.
-// 16 bytes on the device (docs/on-disk-format.md, "Pointer").
+// The parent vouches for the child: a lost, stale or misdirected write of the child shows as a mismatch with its
+// pointer. 16 bytes on the device (docs/on-disk-format.md, "Pointer").
 #pragma once
 
 #include <cstddef>
@@ -16,10 +16,10 @@ inline constexpr std::uint16_t kInfoHasOverflow = 0x8000;
 inline constexpr std::uint16_t kInfoCountMask = 0x7fff;
 
 struct PagePointer {
-  PageNo page;                // 0 (a meta block, never a child) is the null pointer
-  std::uint32_t crc = 0;      // CRC32C of the child, the same value as in its header
-  Generation birth;           // the generation that wrote the child
-  std::uint16_t info = 0;     // of a leaf: entry count and has-overflow; of a branch: has-overflow; else 0
+  PageNo page;             // 0 (a meta block, never a child) is the null pointer
+  std::uint32_t crc = 0;   // CRC32C of the child, the same value as in its header
+  Generation birth;        // the generation that wrote the child
+  std::uint16_t info = 0;  // of a leaf: entry count and has-overflow; of a branch: has-overflow; else 0
 
   constexpr bool is_null() const noexcept { return page.value == 0; }
   constexpr bool operator==(const PagePointer&) const = default;

@@ -1,8 +1,9 @@
-// The search inside a leaf or branch: the hottest code of the engine. Slots are sorted by key; each has a 4-byte head, the
-// first bytes of its key behind the page's common prefix as a big-endian number, zero padded. Heads lie contiguously right
-// behind header and prefix, so that the search reads a few cache lines whose addresses do not depend on each other, and
-// only a slot of equal head has its key compared. Comparing heads never misorders: a < b implies head(a) <= head(b).
-// The narrowing has no branch that depends on data: a mispredicted one costs more than all other work here.
+// The search inside a leaf or branch: the hottest code of the engine. Slots are sorted by key; each has a 4-byte
+// head, the first bytes of its key behind the page's common prefix as a big-endian number, zero padded. Heads lie
+// contiguously right behind header and prefix, so that the search reads a few cache lines whose addresses do not
+// depend on each other, and only a slot of equal head has its key compared. Comparing heads never misorders: a < b
+// implies head(a) <= head(b). The narrowing has no branch that depends on data: a mispredicted one costs more than
+// all other work here.
 #pragma once
 
 #include <emmintrin.h>
@@ -18,21 +19,13 @@
 
 namespace store {
 
-// The result of a search: `slot` is the first whose key is not below the one sought (count() if all are); `found` says
-// whether it is equal.
+// The result of a search: `slot` is the first whose key is not below the one sought (count() if all are); `found`
+// says whether it is equal.
 struct Lookup {
   std::uint32_t slot = 0;
   bool found = false;
   constexpr bool operator==(const Lookup&) const = default;
 };
-
-// Starts loading the part of a page that a search reads first. Cheap; for a page expected to be out of the caches.
-inline void prefetch_page(const std::byte* page) noexcept {
-  __builtin_prefetch(page);
-  __builtin_prefetch(page + 64);
-  __builtin_prefetch(page + 128);
-  __builtin_prefetch(page + 192);
-}
 
 // Bytes that all keys between `first` and `last` (ends included) have in common.
 inline std::size_t common_prefix_bytes(std::string_view first, std::string_view last) noexcept {
@@ -43,6 +36,11 @@ inline std::size_t common_prefix_bytes(std::string_view first, std::string_view 
 }
 
 namespace detail {
+
+template <std::size_t kLines>
+inline void prefetch_lines(const std::byte* page) noexcept {
+  for (std::size_t line = 0; line < kLines; ++line) __builtin_prefetch(page + 64 * line);
+}
 
 inline constexpr std::size_t kHeadBytes = 4;
 inline constexpr std::size_t kOffsetBytes = 2;
@@ -61,13 +59,36 @@ inline std::uint32_t head_of(std::string_view suffix) noexcept {
   return head;
 }
 
+// Whether `bytes` bytes are equal. Keys are short: a call of memcmp costs more than comparing them here.
+inline bool equal_bytes(const char* a, const char* b, std::size_t bytes) noexcept {
+  const auto differ = [&]<class T>(T, std::size_t at) {
+    T x;
+    T y;
+    std::memcpy(&x, a + at, sizeof x);
+    std::memcpy(&y, b + at, sizeof y);
+    return x != y;
+  };
+  // The last piece overlaps the one before, so that any length takes whole words.
+  if (bytes >= 8) {
+    for (std::size_t at = 0; at < bytes - 8; at += 8) {
+      if (differ(std::uint64_t{}, at)) return false;
+    }
+    return !differ(std::uint64_t{}, bytes - 8);
+  }
+  if (bytes >= 4) return !differ(std::uint32_t{}, 0) && !differ(std::uint32_t{}, bytes - 4);
+  for (std::size_t at = 0; at < bytes; ++at) {
+    if (a[at] != b[at]) return false;
+  }
+  return true;
+}
+
 // The last step looks at this many heads at once.
 inline constexpr std::size_t kHeadWindow = 16;
 
 // How many of the `count` sorted heads are below `head`.
-// Reads up to kHeadWindow heads from a position at or before the last one, that is up to 60 bytes behind the array. They are
-// inside the page: heads begin at byte 20 + 1024 at most, so 64 bytes from there are; and when count >= kHeadWindow, offsets
-// and cells behind the array take at least 4 bytes a slot, 64 in all.
+// Reads up to kHeadWindow heads from a position at or before the last one, that is up to 60 bytes behind the array.
+// They are inside the page: heads begin at byte 20 + 1024 at most, so 64 bytes from there are; and when count >=
+// kHeadWindow, offsets and cells behind the array take at least 4 bytes a slot, 64 in all.
 inline std::size_t heads_below(const std::byte* heads, std::size_t count, std::uint32_t head) noexcept {
   const std::byte* base = heads;
   std::size_t n = count;
@@ -96,16 +117,21 @@ inline std::size_t heads_below(const std::byte* heads, std::size_t count, std::u
 template <class SuffixOf>
 inline Lookup find_slot(const std::byte* heads, std::uint32_t first, std::uint32_t count, std::string_view prefix,
                         std::string_view key, const SuffixOf& suffix_of) noexcept {
-  const int order = std::memcmp(key.data(), prefix.data(), std::min(key.size(), prefix.size()));
-  if (order != 0 || key.size() < prefix.size()) [[unlikely]] return {order > 0 ? count : first, false};
+  if (key.size() < prefix.size() || !equal_bytes(key.data(), prefix.data(), prefix.size())) [[unlikely]] {
+    return {key < prefix ? first : count, false};
+  }
   const std::string_view rest = key.substr(prefix.size());
   const std::uint32_t head = head_of(rest);
   const auto head_at = [&](std::uint32_t slot) { return load<std::uint32_t>(heads + kHeadBytes * slot); };
 
   std::uint32_t slot = first + static_cast<std::uint32_t>(heads_below(heads + kHeadBytes * first, count - first, head));
   if (slot == count || head_at(slot) != head) return {slot, false};
-  int whole = suffix_of(slot).compare(rest);
-  if (whole >= 0) return {slot, whole == 0};
+  const std::string_view candidate = suffix_of(slot);
+  if (candidate.size() == rest.size() && equal_bytes(candidate.data(), rest.data(), rest.size())) [[likely]] {
+    return {slot, true};
+  }
+  int whole = candidate.compare(rest);
+  if (whole >= 0) return {slot, false};
   if (++slot == count || head_at(slot) != head) return {slot, false};
 
   // Several slots share the head: their keys decide.

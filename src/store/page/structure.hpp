@@ -1,5 +1,5 @@
-// The structural checks of each page kind, as verify() combines them. Each takes a page whose type is already known, reads it
-// in bounds whatever its bytes are, and returns an empty string or what is wrong.
+// The structural checks of each page kind, as verify() combines them. Each takes a page whose type is already known,
+// reads it in bounds whatever its bytes are, and returns an empty string or what is wrong.
 #pragma once
 
 #include <string>
