@@ -7,13 +7,16 @@
 namespace store::test {
 namespace {
 thread_local std::uint64_t t_allocations = 0;
+thread_local std::uint64_t t_failing = 0;
 }
 
 std::uint64_t allocations() noexcept { return t_allocations; }
+void fail_allocation(std::uint64_t nth) noexcept { t_failing = nth; }
 
 namespace {
 void* allocate(std::size_t bytes, std::size_t alignment) {
   ++t_allocations;
+  if (t_failing != 0 && --t_failing == 0) throw std::bad_alloc();
   void* const memory = alignment <= alignof(std::max_align_t)
                            ? std::malloc(bytes == 0 ? 1 : bytes)
                            : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);

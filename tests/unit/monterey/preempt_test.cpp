@@ -1,0 +1,235 @@
+// Preemption, the loop's slices, and the hooks that a simulator uses: clock, choice of the next task, extra suspensions.
+#include <gtest/gtest.h>
+#include <time.h>
+
+#include <chrono>
+#include <cstdint>
+#include <monterey/preempt.hpp>
+#include <monterey/spawn.hpp>
+#include <monterey/sync.hpp>
+#include <monterey/time.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "monterey/core_group.hpp"
+#include "unit/monterey/core_harness.hpp"
+
+namespace monterey {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using test::IdleBackend;
+using test::TestCore;
+
+// CPU time of the thread: what other processes do does not count.
+class ThreadCpuClock : public detail::Clock {
+ public:
+  TimePoint now() noexcept override {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return TimePoint(std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec));
+  }
+};
+
+Task<int> ready(int value) { co_return value; }
+
+// Loops over what is always there until `stop`.
+enum class Ready { task, semaphore, event, channel, computing };
+Task<> hog(Ready kind, const bool* stop) {
+  Semaphore semaphore(1);
+  Event event;
+  event.set();
+  Channel<int> channel(1);
+  while (!*stop) {
+    switch (kind) {
+      case Ready::task: static_cast<void>(co_await ready(1)); break;
+      case Ready::semaphore: {
+        auto unit = co_await semaphore.hold();
+        break;
+      }
+      case Ready::event: co_await event.wait(); break;
+      case Ready::channel: {
+        co_await channel.push(1);
+        static_cast<void>(co_await channel.pop());
+        break;
+      }
+      case Ready::computing: {
+        const auto until = now() + microseconds(5);
+        while (now() < until) {
+        }
+        co_await maybe_yield();
+        break;
+      }
+    }
+  }
+}
+
+Task<> measure_lateness(bool* stop, std::chrono::nanoseconds* worst) {
+  for (int i = 0; i < 50; ++i) {
+    const TimePoint due = now() + milliseconds(1);
+    co_await sleep_until(due);
+    *worst = std::max<std::chrono::nanoseconds>(*worst, now() - due);
+  }
+  *stop = true;
+}
+
+class Preemption : public testing::TestWithParam<Ready> {};
+
+TEST_P(Preemption, ReadyAwaitsDoNotHoldUpATimer) {
+  ThreadCpuClock clock;
+  IdleBackend backend(nullptr);
+  detail::ReactorOptions options;
+  options.clock = &clock;
+  detail::Reactor reactor(backend, options);
+  bool stop = false;
+  std::chrono::nanoseconds worst{0};
+  {
+    const detail::Reactor::Activation activation(reactor);
+    spawn(hog(GetParam(), &stop));
+    spawn(hog(GetParam(), &stop));
+    spawn(measure_lateness(&stop, &worst));
+  }
+  reactor.run();
+  EXPECT_LT(worst, milliseconds(1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Preemption,
+                         testing::Values(Ready::task, Ready::semaphore, Ready::event, Ready::channel,
+                                         Ready::computing));
+
+TEST(Budget, LooksAtTheClockEverySixtyFourUnits) {
+  TestCore core;
+  auto body = [](TestCore* c) -> Task<> {
+    for (int i = 0; i < 1000; ++i) EXPECT_FALSE(consume_budget());  // a virtual clock stands still
+    c->clock.time += kTaskBudget;
+    int until = 1;
+    while (!consume_budget()) ++until;
+    EXPECT_LE(until, kBudgetUnits);
+    co_await yield();
+    for (int i = 0; i < 1000; ++i) EXPECT_FALSE(consume_budget());  // a new budget
+    c->backend.completions = true;
+    for (until = 1; !consume_budget();) ++until;
+    EXPECT_LE(until, kBudgetUnits);
+    c->backend.completions = false;
+  };
+  core.run(body(&core));
+}
+
+TEST(Budget, OutsideACoreThereIsNone) {
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(consume_budget());
+}
+
+TEST(Yield, LetsEverybodyElseRunFirst) {
+  TestCore core;
+  std::string log;
+  auto one = [](std::string* out, char id) -> Task<> {
+    for (int i = 0; i < 3; ++i) {
+      out->push_back(id);
+      co_await yield();
+    }
+  };
+  auto body = [&one](std::string* out) -> Task<> {
+    for (const char id : {'a', 'b', 'c'}) spawn(one(out, id));
+    co_return;
+  };
+  core.run(body(&log));
+  EXPECT_EQ(log, "abcabcabc");
+}
+
+TEST(Loop, GivesTheBackendNoTurnWhileOnlyReadyTasksRunButAPollNowAndThen) {
+  TestCore core;
+  constexpr int kYields = 100'000;
+  auto body = []() -> Task<> {
+    for (int i = 0; i < kYields; ++i) co_await yield();
+  };
+  core.run(body());
+  EXPECT_LE(core.backend.turns, kYields / 128 / 64 + 2U);
+  EXPECT_GE(core.backend.turns, 1U);
+  EXPECT_EQ(core.backend.waits, 0U);
+}
+
+TEST(Loop, GivesTheBackendATurnAfterEverySliceWhileIoIsOutstanding) {
+  TestCore core;
+  core.backend.outstanding = 1;
+  core.backend.on_turn = [&core] {
+    if (core.backend.turns == 100) core.backend.outstanding = 0;
+  };
+  auto body = [](const std::size_t* turns) -> Task<> {
+    while (*turns < 100) co_await yield();
+  };
+  core.run(body(&core.backend.turns));
+  EXPECT_GE(core.backend.turns, 100U);
+}
+
+class Seeded : public detail::Perturbation {
+ public:
+  explicit Seeded(std::uint64_t seed) : engine_(seed) {}
+  std::size_t choose(std::size_t count) noexcept override { return engine_() % count; }
+  bool suspend() noexcept override { return engine_() % 3 == 0; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+std::string perturbed_trace(std::uint64_t seed) {
+  Seeded perturbation(seed);
+  TestCore core(&perturbation);
+  std::string log;
+  auto one = [](std::string* out, char id) -> Task<> {
+    for (int i = 0; i < 5; ++i) {
+      out->push_back(id);
+      static_cast<void>(co_await ready(i));  // suspends only when the perturbation says so
+    }
+  };
+  auto body = [&one](std::string* out) -> Task<> {
+    for (const char id : {'a', 'b', 'c', 'd'}) spawn(one(out, id));
+    co_return;
+  };
+  core.run(body(&log));
+  EXPECT_EQ(log.size(), 20U);
+  return log;
+}
+
+TEST(Perturbation, IsAFunctionOfItsSeed) {
+  std::vector<std::string> traces;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    traces.push_back(perturbed_trace(seed));
+    EXPECT_EQ(perturbed_trace(seed), traces.back());
+  }
+  std::sort(traces.begin(), traces.end());
+  EXPECT_GT(std::unique(traces.begin(), traces.end()) - traces.begin(), 15);
+}
+
+// Two cores of one group, driven by this thread in turn: what a simulator does.
+TEST(Perturbation, SeveralCoresWithoutThreads) {
+  test::VirtualClock clock;
+  detail::CoreGroup group(2);
+  IdleBackend backends[2] = {IdleBackend(&clock), IdleBackend(&clock)};
+  detail::ReactorOptions options;
+  options.clock = &clock;
+  options.group = &group;
+  detail::Reactor first(backends[0], options);
+  options.core = 1;
+  detail::Reactor second(backends[1], options);
+  int answer = 0;
+  auto body = [](int* out) -> Task<> {
+    *out = co_await spawn_on(1, [] { return ready(42); });
+    detail::Reactor::current().request_shutdown();
+  };
+  {
+    const detail::Reactor::Activation activation(first);
+    spawn(body(&answer));
+  }
+  for (int i = 0; i < 10; ++i) {
+    first.turn(detail::Reactor::Idle::return_at_once);
+    second.turn(detail::Reactor::Idle::return_at_once);
+  }
+  EXPECT_EQ(answer, 42);
+  EXPECT_TRUE(first.stopping() && second.stopping());
+  EXPECT_EQ(first.live_tasks(), 1U);  // the hold
+}
+
+}  // namespace
+}  // namespace monterey
