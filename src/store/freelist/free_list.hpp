@@ -59,10 +59,14 @@
 
 namespace store {
 
+struct FreeListOptions {
+  std::size_t cached_regions = 512;  // bitmaps of clean regions kept in memory, 12 KiB each
+};
+
 class FreeList {
  public:
   // `first_usable_block`: the blocks before it (the meta pages) are nobody's to allocate.
-  FreeList(BlockDevice& device, GenerationPins& pins, std::uint64_t first_usable_block);
+  FreeList(BlockDevice& device, GenerationPins& pins, std::uint64_t first_usable_block, FreeListOptions options = {});
   FreeList(const FreeList&) = delete;
   FreeList& operator=(const FreeList&) = delete;
   ~FreeList();
@@ -101,9 +105,9 @@ class FreeList {
   monterey::Task<AllocatorRoot> seal();
   // The meta page that names seal()'s result is durable. Superseded extents become held or free. Does not suspend.
   // Cost: about 30 ns for each extent released.
-  void committed();
+  void committed() noexcept;
   // Undoes all since the first begin(); also right when seal() has failed. The caller has waited for its own writes.
-  void aborted();
+  void aborted() noexcept;
   bool in_commit() const noexcept { return phase_ != Phase::idle; }
 
   // --- reservations ---
@@ -134,7 +138,13 @@ class FreeList {
   std::size_t loaded_regions() const noexcept { return loaded_count_; }
 
  private:
-  enum class Phase : std::uint8_t { idle, open, sealing, sealed };
+  enum class Phase : std::uint8_t {
+    idle,
+    open,     // between begin() and seal()
+    sealing,  // looking for the fixed point
+    sealed,   // serialised or being so; nothing is allocated
+  };
+  enum class Purpose : std::uint8_t { allocation, reservation };
 
   struct Released {
     Extent extent;
@@ -152,64 +162,80 @@ class FreeList {
   // Where the next pages come from, while it has any.
   struct Window {
     std::uint32_t region;
-    std::uint32_t window;
     std::uint32_t next;  // the first index in the region not yet looked at
+    std::uint32_t end;
   };
 
-  std::uint32_t region_count() const noexcept { return static_cast<std::uint32_t>(regions_.size()); }
-  std::uint32_t region_capacity(std::uint32_t region) const noexcept;
-  std::uint64_t capacity() const;
+  // What a search over several regions found, or the region it must see first.
+  struct Gap {
+    std::uint64_t first = 0;
+    std::uint64_t blocks = 0;  // 0: nothing found
+    std::optional<std::uint32_t> to_load;
+  };
 
-  // loading
+  // Loading.
   monterey::Task<> load_parents();
-  monterey::Task<> load_region(std::uint32_t index);
-  monterey::Task<> load_regions(std::vector<std::uint32_t> indexes);
-  monterey::Task<> load_all_of(Extent extent);
-  std::optional<std::uint32_t> first_unloaded(Extent extent) const noexcept;
-  void install_region(std::uint32_t index, ConstBitmapWords words, const BitmapParentCell& cell);
+  monterey::Task<> load_parent(std::uint8_t level, std::uint32_t index, BitmapParentCell cell,
+                               std::vector<BitmapParentCell>& children);
+  monterey::Task<> load_region(std::uint32_t region, monterey::IoClass io_class);
+  monterey::Task<> load_regions(std::vector<std::uint32_t> regions);
+  void install_region(std::uint32_t region, ConstBitmapWords words);
   void evict_clean_regions() noexcept;
+  bool is_loaded(std::uint32_t region) const noexcept { return regions_[region] != nullptr; }
+  std::optional<std::uint32_t> first_unloaded(Extent extent) const noexcept;
+  AllocatorBounds bounds() const noexcept { return {first_usable_block_, durable_.high_water}; }
 
-  // bits
-  template <class Fn>
-  void for_each_part(Extent extent, Fn fn);
-  void take(Extent extent, bool as_reservation);
-  void make_allocatable(Extent extent);
+  // Bits.
+  std::uint32_t region_count() const noexcept { return static_cast<std::uint32_t>(regions_.size()); }
+  std::uint32_t region_blocks(std::uint32_t region) const noexcept;  // below the high-water mark
+  std::uint32_t allocatable_in(std::uint32_t region) const noexcept;
+  std::uint32_t longest_in(std::uint32_t region) const noexcept;
+  void take(Extent extent, Purpose purpose);
+  void make_allocatable(Extent extent) noexcept;
   void touch(std::uint32_t region);
-  void rank(std::uint32_t region);
+  void rank_window(std::uint32_t region) noexcept;
+  void rank(std::uint32_t region) noexcept;
+  void remeasure(Extent extent) noexcept;
   void raise_high_water(std::uint64_t to);
-  void trim_high_water();
+  void trim_high_water() noexcept;
 
-  // searching
-  std::optional<std::uint32_t> emptiest_region() const;
+  // Searching.
+  std::optional<std::uint32_t> emptiest_region() const noexcept;
   std::optional<Extent> take_from_window(std::uint32_t wanted);
-  monterey::Task<Extent> find_run(std::uint32_t blocks, bool as_reservation);
-  std::optional<std::uint32_t> fitting_region(std::uint32_t blocks) const;
-  struct Spanning;
-  Spanning find_spanning(std::uint32_t blocks) const;
-  std::uint32_t tail_gap() const;
+  monterey::Task<Extent> take_pages(std::uint32_t wanted);
+  monterey::Task<Extent> take_run(std::uint32_t blocks, Purpose purpose);
+  std::optional<std::uint32_t> fitting_region(std::uint32_t blocks) const noexcept;
+  Gap find_spanning(std::uint64_t blocks) const noexcept;
+  std::uint64_t tail_gap() const noexcept;
+  std::uint64_t capacity() const;
   [[noreturn]] void throw_no_space(std::uint64_t wanted) const;
 
-  // sealing
-  void apply_release(const Released& released);
+  // Sealing.
   monterey::Task<> apply_releases();
+  void apply_release(const Released& released);
   std::vector<PageKey> dirty_pages() const;
   const BitmapParentCell* stored(PageKey key) const noexcept;
   monterey::Task<> place(PageKey key);
-  monterey::Task<> write_placed(std::uint64_t high_water);
+  std::optional<PageNo> take_own_page(PageKey key);
+  monterey::Task<> write_placed();
+  void encode_placed(PageKey key, Placement& placed, PageBytes page) const;
+  void end_commit() noexcept;
 
   BlockDevice& device_;
   GenerationPins& pins_;
   const std::uint64_t first_usable_block_;
+  const FreeListOptions options_;
   std::function<void(Extent)> on_reuse_;
 
-  // The durable state: cells per level, [0] of the bitmaps, the root alone in the last.
+  // The durable state. Cells by level: [0] of the bitmaps, of the root alone in the last.
   AllocatorRoot durable_;
   std::array<std::vector<BitmapParentCell>, kMaxBitmapLevel + 1> stored_;
   bool parents_loaded_ = false;
 
-  // The state in memory.
-  std::vector<std::unique_ptr<Region>> regions_;  // null: clean and not loaded
+  // The state in memory. Regions between the durable high-water mark and the one in memory are always loaded.
+  std::vector<std::unique_ptr<Region>> regions_;  // null: not loaded, all as stored_ says
   std::size_t loaded_count_ = 0;
+  std::uint32_t evict_next_ = 0;
   RegionRanking by_window_;  // by the emptiest window of each region
   RegionRanking by_run_;     // by its longest run
   std::uint64_t high_water_ = 0;
@@ -223,9 +249,10 @@ class FreeList {
   Phase phase_ = Phase::idle;
   Generation building_;
   std::vector<std::uint32_t> touched_;  // regions whose bits changed
+  std::size_t own_region_ = 0;          // of touched_, the first that may have a block for the allocator's own pages
   std::vector<Released> released_;
   std::size_t applied_ = 0;  // of released_, those whose bits are set already
-  std::vector<Extent> adopted_;
+  std::map<std::uint64_t, std::uint32_t> adopted_;
   std::map<PageKey, Placement> placed_;
   AllocatorRoot sealed_;
 };

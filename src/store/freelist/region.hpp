@@ -47,8 +47,8 @@ class Region {
   void remove_free(Run run) noexcept;       // allocatable -> taken: it falls
   void release(Run run) noexcept;           // taken or fresh -> free, not allocatable
   void unrelease(Run run) noexcept;         // the reverse
-  // Every fresh block becomes allocatable (abort), or simply taken (commit).
-  void drop_fresh() noexcept;
+  // Every fresh block becomes allocatable (abort; returns how many), or simply taken (commit).
+  std::uint32_t drop_fresh() noexcept;
   void keep_fresh() noexcept;
 
   bool any_free(Run run) const noexcept;

@@ -1,0 +1,62 @@
+#include "store/freelist/held_extents.hpp"
+
+#include <utility>
+
+#include "store/base/assert.hpp"
+
+namespace store {
+
+bool HeldExtents::add(Extent extent, Generation birth, Generation death, const GenerationPins& pins) {
+  const auto first = pins.first_from(birth);
+  if (!first || !(*first < death)) return false;
+  const auto last = pins.last_before(death);
+  STORE_ASSERT(last.has_value() && *first <= *last);
+  groups_[*last][*first].push_back(extent);
+  blocks_ += extent.count;
+  return true;
+}
+
+void HeldExtents::drop(Generation unpinned, const GenerationPins& pins, std::vector<Extent>& freed) {
+  if (const auto ending = groups_.find(unpinned); ending != groups_.end()) {
+    std::map<Generation, Group> moving = std::move(ending->second);
+    groups_.erase(ending);
+    for (auto& [first, group] : moving) move_group(std::move(group), first, unpinned, pins, freed);
+  }
+  for (auto by_last = groups_.upper_bound(unpinned); by_last != groups_.end();) {
+    auto& by_first = by_last->second;
+    const Generation last = by_last->first;
+    const auto beginning = by_first.find(unpinned);
+    if (beginning == by_first.end()) {
+      ++by_last;
+      continue;
+    }
+    Group group = std::move(beginning->second);
+    by_first.erase(beginning);
+    ++by_last;
+    move_group(std::move(group), unpinned, last, pins, freed);
+    if (const auto left = groups_.find(last); left->second.empty()) groups_.erase(left);
+  }
+}
+
+void HeldExtents::move_group(Group group, Generation first, Generation last, const GenerationPins& pins,
+                             std::vector<Extent>& freed) {
+  const auto new_first = pins.first_from(first);
+  if (!new_first || *new_first > last) {
+    for (const Extent& extent : group) blocks_ -= extent.count;
+    freed.insert(freed.end(), group.begin(), group.end());
+    return;
+  }
+  const auto new_last = pins.last_before(last.next());
+  STORE_ASSERT(new_last.has_value() && *new_first <= *new_last);
+  Group& into = groups_[*new_last][*new_first];
+  if (into.size() < group.size()) into.swap(group);
+  into.insert(into.end(), group.begin(), group.end());
+}
+
+std::size_t HeldExtents::groups() const noexcept {
+  std::size_t count = 0;
+  for (const auto& [last, by_first] : groups_) count += by_first.size();
+  return count;
+}
+
+}  // namespace store
