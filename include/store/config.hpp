@@ -1,0 +1,61 @@
+// Configuration and per-call options. All are aggregates with defaults, for designated initializers; none owns memory,
+// since g++ 12 destroys aggregate temporaries with non-trivial members twice in expressions with co_await.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <monterey/cluster.hpp>
+#include <optional>
+#include <type_traits>
+
+namespace store {
+
+enum class WalMode {
+  none,     // durable after flush() or sync(); a crash returns to the last commit
+  batched,  // durable at the latest wal_batch_interval after the write
+  per_op,   // durable when the write completes
+};
+
+struct PartitionConfig {
+  std::size_t cache_pages = 16384;                 // 4 KiB frames, all of them in FixedBufs; at least 8
+  WalMode wal_mode = WalMode::batched;
+  std::chrono::microseconds wal_batch_interval{1000};
+  std::size_t write_buffer_bytes = 32u << 20;      // a full buffer is handed to the flusher; at least 16 KiB
+  std::size_t write_buffer_count = 2;              // one active + frozen ones waiting; then writers wait; at least 2
+  std::size_t io_depth = 128;                      // reads in flight for batches, scans and merges; 1..1024
+
+  // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight.
+  std::size_t memory_bytes() const;
+  // What the cluster must register for a partition of this configuration; `+` adds several.
+  monterey::BufferConfig buffer_config() const;
+};
+
+struct CreateOptions {
+  bool overwrite = false;  // replace what is on the device, a store included
+};
+
+struct OpenOptions {
+  bool allow_rollback = false;  // fall back to the older commit when the newest is damaged: loses what came after it
+  bool read_only = false;
+};
+
+struct ScanOptions {
+  bool reverse = false;                                            // from the end of the range to its start
+  std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();  // entries after which the scan ends
+  std::uint32_t prefetch_pages = 64;                               // read-ahead grows up to this; 0 turns it off
+};
+
+struct CheckOptions {
+  std::size_t max_errors = 100;  // the check stops after so many findings
+};
+
+// The open end of a range.
+inline constexpr std::nullopt_t unbounded = std::nullopt;
+
+static_assert(std::is_trivially_destructible_v<PartitionConfig> && std::is_trivially_destructible_v<CreateOptions> &&
+              std::is_trivially_destructible_v<OpenOptions> && std::is_trivially_destructible_v<ScanOptions> &&
+              std::is_trivially_destructible_v<CheckOptions>);
+
+}  // namespace store

@@ -1,0 +1,65 @@
+// The awaitable behind the verbs of a partition. An operation does all its work in try_now() when nothing has to be
+// waited for: no coroutine frame, no suspension but the preemption yield. Otherwise later() makes a task, which is
+// started from await_suspend. An operation holds views of its arguments, so it must be awaited in the expression that
+// made it: it cannot be moved, and awaiting an lvalue does not compile.
+#pragma once
+
+#include <coroutine>
+#include <monterey/preempt.hpp>
+#include <monterey/task.hpp>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace store::detail {
+
+// Derived provides, visible to Operation: `bool try_now()`, `T take()` (the result after try_now() returned true) and
+// `monterey::Task<T> later()`.
+template <class Derived, class T>
+class [[nodiscard]] Operation {
+ public:
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+ protected:
+  Operation() = default;
+  ~Operation() = default;
+
+ private:
+  class Awaiter {
+   public:
+    explicit Awaiter(Derived& operation) : operation_(operation) {}
+    Awaiter(const Awaiter&) = delete;
+    Awaiter& operator=(const Awaiter&) = delete;
+
+    bool await_ready() {
+      done_ = operation_.try_now();
+      return done_ && !monterey::consume_budget();
+    }
+
+    bool await_suspend(std::coroutine_handle<> awaiting) {
+      if (done_) {
+        yield_.park(awaiting);
+        return true;
+      }
+      task_.emplace(operation_.later());
+      return task_->await_suspend(awaiting);
+    }
+
+    T await_resume() {
+      if (task_) return task_->await_resume();
+      return operation_.take();
+    }
+
+   private:
+    Derived& operation_;
+    bool done_ = false;
+    monterey::detail::ReadyNode yield_;
+    std::optional<typename monterey::Task<T>::Awaiter> task_;
+  };
+
+ public:
+  Awaiter operator co_await() && { return Awaiter(static_cast<Derived&>(*this)); }
+};
+
+}  // namespace store::detail

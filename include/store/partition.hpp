@@ -1,0 +1,192 @@
+// A key/value partition: a copy-on-write B+tree on one block device, owned by the core it was opened on. The handle may
+// be moved at any time; operations in flight keep what they need alive. A handle dropped without close() leaves the
+// device as a crash would: at its last commit.
+//
+// Keys are 1 to 1024 bytes, ordered as unsigned bytes; values 0 bytes to 1 GiB. Every call below throws store::Error:
+// invalid_argument beyond the limits (nothing changed), closed after close(), corruption when a page that the call needs
+// is damaged, io_error when the device failed; calls that write also no_space (nothing applied), read_only and poisoned.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <store/block_device.hpp>
+#include <store/config.hpp>
+#include <store/detail/operation.hpp>
+#include <store/error.hpp>
+#include <store/pinned_value.hpp>
+#include <store/scan.hpp>
+#include <store/stats.hpp>
+#include <store/write_batch.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace store {
+
+class Partition;
+
+namespace detail {
+class PartitionCore;
+
+class GetOperation final : public Operation<GetOperation, std::optional<std::string>> {
+ private:
+  friend class store::Partition;
+  friend class Operation<GetOperation, std::optional<std::string>>;
+  GetOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
+  bool try_now();
+  std::optional<std::string> take() { return std::move(result_); }
+  monterey::Task<std::optional<std::string>> later();
+
+  PartitionCore* core_;
+  std::string_view key_;
+  std::optional<std::string> result_;
+};
+
+class ContainsOperation final : public Operation<ContainsOperation, bool> {
+ private:
+  friend class store::Partition;
+  friend class Operation<ContainsOperation, bool>;
+  ContainsOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
+  bool try_now();
+  bool take() const { return result_; }
+  monterey::Task<bool> later();
+
+  PartitionCore* core_;
+  std::string_view key_;
+  bool result_ = false;
+};
+
+class GetPinnedOperation final : public Operation<GetPinnedOperation, std::optional<PinnedValue>> {
+ private:
+  friend class store::Partition;
+  friend class Operation<GetPinnedOperation, std::optional<PinnedValue>>;
+  GetPinnedOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
+  bool try_now();
+  std::optional<PinnedValue> take() { return std::move(result_); }
+  monterey::Task<std::optional<PinnedValue>> later();
+
+  PartitionCore* core_;
+  std::string_view key_;
+  std::optional<PinnedValue> result_;
+};
+
+using PinnedValues = std::vector<std::optional<PinnedValue>>;
+
+class GetManyOperation final : public Operation<GetManyOperation, PinnedValues> {
+ private:
+  friend class store::Partition;
+  friend class Operation<GetManyOperation, PinnedValues>;
+  GetManyOperation(PartitionCore* core, std::span<const std::string_view> keys) : core_(core), keys_(keys) {}
+  bool try_now();
+  PinnedValues take() { return std::move(result_); }
+  monterey::Task<PinnedValues> later();
+
+  PartitionCore* core_;
+  std::span<const std::string_view> keys_;
+  PinnedValues result_;
+};
+
+// put and erase: a value of nullopt erases.
+class PutOperation final : public Operation<PutOperation, void> {
+ private:
+  friend class store::Partition;
+  friend class Operation<PutOperation, void>;
+  PutOperation(PartitionCore* core, std::string_view key, std::optional<std::string_view> value)
+      : core_(core), key_(key), value_(value) {}
+  bool try_now();
+  void take() const {}
+  monterey::Task<> later();
+
+  PartitionCore* core_;
+  std::string_view key_;
+  std::optional<std::string_view> value_;
+};
+
+class CompareAndPutOperation final : public Operation<CompareAndPutOperation, bool> {
+ private:
+  friend class store::Partition;
+  friend class Operation<CompareAndPutOperation, bool>;
+  CompareAndPutOperation(PartitionCore* core, std::string_view key, std::optional<std::string_view> expected,
+                         std::optional<std::string_view> desired)
+      : core_(core), key_(key), expected_(expected), desired_(desired) {}
+  bool try_now();
+  bool take() const { return result_; }
+  monterey::Task<bool> later();
+
+  PartitionCore* core_;
+  std::string_view key_;
+  std::optional<std::string_view> expected_;
+  std::optional<std::string_view> desired_;
+  bool result_ = false;
+};
+
+}  // namespace detail
+
+class Partition {
+ public:
+  // Makes an empty store on `device`. Errors: already_exists when the device holds a store and not_a_store when it holds
+  // something else, unless told to overwrite; no_space; io_error.
+  static monterey::Task<Partition> create(std::unique_ptr<BlockDevice> device, PartitionConfig config,
+                                          CreateOptions options = {});
+  // Opens the store on `device` at its last commit. Errors: not_a_store, unsupported_format, corruption (never a silent
+  // fall-back to an older state), invalid_argument for a configuration that cannot work. Cost: the meta pages and the
+  // roots, whatever the size of the store.
+  static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
+                                        OpenOptions options = {});
+  // Opens, or creates where the device is empty.
+  static monterey::Task<Partition> open_or_create(std::unique_ptr<BlockDevice> device, PartitionConfig config);
+
+  Partition(Partition&&) noexcept;
+  Partition& operator=(Partition&&) noexcept;
+  ~Partition();
+
+  // The value of `key`, copied. No suspension but the preemption yield when the pages are cached; with branches cached,
+  // one read of 4 KiB; an overflow value one more of its blocks.
+  detail::GetOperation get(std::string_view key) const { return {core_.get(), key}; }
+  detail::ContainsOperation contains(std::string_view key) const { return {core_.get(), key}; }
+  // The value without a copy: the page stays pinned while the PinnedValue lives. Beyond half the frames, and for values
+  // in the write buffer or an overflow run, the PinnedValue owns a copy.
+  detail::GetPinnedOperation get_pinned(std::string_view key) const { return {core_.get(), key}; }
+  // The values of all `keys`, in their order. Lookups are interleaved and misses are read together, up to io_depth. The
+  // span and its keys must live until the await returns.
+  detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {core_.get(), keys}; }
+
+  // Writes are visible at once. They wait only when all write buffers are full, or for space. Durability: with
+  // WalMode::none after flush() or sync().
+  detail::PutOperation put(std::string_view key, std::string_view value) { return {core_.get(), key, value}; }
+  detail::PutOperation erase(std::string_view key) { return {core_.get(), key, std::nullopt}; }
+  // Puts `desired` (or erases, for nullopt) if the key has exactly the value `expected` (or is absent, for nullopt), in
+  // one step. Returns whether it did.
+  detail::CompareAndPutOperation compare_and_put(std::string_view key, std::optional<std::string_view> expected,
+                                                 std::optional<std::string_view> desired) {
+    return {core_.get(), key, expected, desired};
+  }
+  // Applies all of the batch or nothing. Errors: conflict when an expectation does not hold.
+  [[nodiscard]] monterey::Task<> write(WriteBatch batch);
+
+  // Everything written before the call is durable when it completes.
+  [[nodiscard]] monterey::Task<> sync();
+  // Merges the write buffer into the tree and commits. Returns when all written before the call is in a durable commit.
+  [[nodiscard]] monterey::Task<> flush();
+
+  // The entries of [from, to) in key order, as of now.
+  [[nodiscard]] monterey::Task<Scan> scan(std::string from, std::optional<std::string> to = std::nullopt,
+                                          ScanOptions options = {}) const;
+  [[nodiscard]] monterey::Task<Scan> scan_prefix(std::string prefix, ScanOptions options = {}) const;
+
+  // Verifies every page of the last commit: checksums, pointers, order, counts, and that every block is reachable or
+  // free, exactly once. Runs beside everything else.
+  [[nodiscard]] monterey::Task<CheckReport> check(CheckOptions options = {}) const;
+  Stats stats() const;
+
+  // Refuses new work, waits for work in flight, flushes, and gives the device back. Live scans then give `closed`.
+  [[nodiscard]] monterey::Task<> close();
+
+ private:
+  explicit Partition(std::shared_ptr<detail::PartitionCore> core);
+  std::shared_ptr<detail::PartitionCore> core_;
+};
+
+}  // namespace store

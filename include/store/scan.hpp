@@ -1,0 +1,57 @@
+// A streaming, ordered walk over a key range: a stable view as of its start, whatever is written, flushed or closed
+// meanwhile. Belongs to the core it was made on; may be moved, and may outlive the Partition handle that made it.
+#pragma once
+
+#include <memory>
+#include <store/config.hpp>
+#include <store/detail/operation.hpp>
+#include <string_view>
+
+namespace store {
+
+class Scan;
+
+namespace detail {
+class ScanCore;
+
+class AdvanceOperation final : public Operation<AdvanceOperation, bool> {
+ private:
+  friend class store::Scan;
+  friend class Operation<AdvanceOperation, bool>;
+  explicit AdvanceOperation(ScanCore& core) : core_(core) {}
+  bool try_now();
+  bool take() const { return result_; }
+  monterey::Task<bool> later();
+
+  ScanCore& core_;
+  bool result_ = false;
+};
+
+}  // namespace detail
+
+class Scan {
+ public:
+  Scan(Scan&&) noexcept;
+  Scan& operator=(Scan&&) noexcept;
+  ~Scan();
+
+  // Goes to the next entry; false at the end of the range or the limit. Suspends only between pages.
+  // Errors: corruption and io_error end the scan, it never skips; closed after Partition::close().
+  [[nodiscard]] detail::AdvanceOperation advance();
+
+  // The entry that the last advance() reached, both valid until the next advance() or seek(). The key lies in the scan's
+  // own buffer, the value in the pinned page, unless it is an overflow value, which advance() read.
+  std::string_view key() const noexcept;
+  std::string_view value() const noexcept;
+
+  // The next advance() goes to the first entry at or after `key` (at or before it in reverse), within the range.
+  [[nodiscard]] monterey::Task<> seek(std::string key);
+
+ private:
+  friend class Partition;
+  friend class detail::ScanCore;
+  explicit Scan(std::unique_ptr<detail::ScanCore> core);
+  std::unique_ptr<detail::ScanCore> core_;
+};
+
+}  // namespace store

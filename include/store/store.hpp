@@ -1,0 +1,12 @@
+// The engine: everything an application needs to use a store.
+#pragma once
+
+#include <monterey/monterey.hpp>
+#include <store/block_device.hpp>
+#include <store/config.hpp>
+#include <store/error.hpp>
+#include <store/partition.hpp>
+#include <store/pinned_value.hpp>
+#include <store/scan.hpp>
+#include <store/stats.hpp>
+#include <store/write_batch.hpp>

@@ -1,0 +1,22 @@
+#include <store/config.hpp>
+
+#include "store/cache/page_cache.hpp"
+#include "store/tree/page_writer.hpp"
+#include "store/writebuf/write_buffer.hpp"
+
+namespace store {
+
+namespace {
+std::size_t registered_bytes(const PartitionConfig& config) {
+  return config.cache_pages * kPageBytes + PageWriter::kStagingBytes + config.io_depth * kPageBytes;
+}
+}  // namespace
+
+std::size_t PartitionConfig::memory_bytes() const {
+  return registered_bytes(*this) + PageCache::metadata_bytes(cache_pages) +
+         write_buffer_count * WriteBuffer::memory_bytes(write_buffer_bytes);
+}
+
+monterey::BufferConfig PartitionConfig::buffer_config() const { return {.bytes = registered_bytes(*this)}; }
+
+}  // namespace store

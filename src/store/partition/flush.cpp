@@ -1,0 +1,225 @@
+// Commits: a frozen buffer is merged into new pages beside the running writers and readers, then the meta page names the
+// new state.
+//
+// The order, and why: (1) pages and runs are written, then the allocator's; (2) sync: a meta page must never name what is
+// not durable; (3) both copies of the older meta slot, so that the newer state stays whole until (4) the sync after it;
+// (5) in one step, without a suspension, the new tree becomes current, the buffer leaves, and superseded blocks are held
+// or free, so that no reader finds a key neither in a buffer nor in the tree.
+//
+// A failure in (1) aborts: nothing changed, the buffer stays and is flushed again later. A failed sync or meta write
+// poisons: which state is durable is then unknown until the store is reopened.
+#include <algorithm>
+#include <monterey/spawn.hpp>
+#include <store/error.hpp>
+#include <unordered_set>
+
+#include "store/base/assert.hpp"
+#include "store/partition/partition_core.hpp"
+
+namespace store::detail {
+
+// A state that the flush builds: as of a live view, or, the last one, of the whole buffer.
+struct PartitionCore::Cut {
+  SeqNo at;
+  TreeRoot tree;
+};
+
+namespace {
+
+std::string text_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "unknown error";
+  }
+}
+
+}  // namespace
+
+void PartitionCore::poison(const std::string& why) {
+  if (poisoned_.empty()) poisoned_ = why;
+}
+
+void PartitionCore::start_flush() {
+  if (flushing_ || frozen_.empty() || !poisoned_.empty()) return;
+  flushing_ = true;
+  monterey::detail::spawn_background(flush_frozen(shared_from_this()));
+}
+
+monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
+  while (!self->frozen_.empty()) {
+    std::exception_ptr error;
+    try {
+      co_await self->flush_one();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (error) {
+      self->flush_error_ = error;
+      ++self->flush_failures_;
+      break;
+    }
+    self->flush_ended_.pulse();
+  }
+  self->flushing_ = false;
+  self->flush_ended_.pulse();
+}
+
+// Everything written before the call is in a durable commit when it completes.
+monterey::Task<> PartitionCore::flush_all() {
+  const SeqNo target = last_seq_;
+  const auto is_due = [target](const Buffer& buffer) {
+    return !buffer.data->empty() && buffer.data->first_seq() <= target;
+  };
+  for (;;) {
+    if (is_due(active_)) {
+      rotate();
+    } else if (frozen_.empty() || !is_due(frozen_.front())) {
+      co_return;
+    }
+    co_await wait_for_flush();
+  }
+}
+
+monterey::Task<> PartitionCore::flush() {
+  require_open();
+  require_writable();
+  const auto self = shared_from_this();
+  const monterey::Gate::Holder inside = operations_.hold();
+  co_await flush_all();
+}
+
+std::vector<PartitionCore::Cut> PartitionCore::plan_cuts(const WriteBuffer& buffer) const {
+  std::vector<Cut> cuts;
+  for (const View& view : views_) {
+    if (view.at < buffer.first_seq() || view.at >= buffer.last_seq()) continue;
+    if (cuts.empty() || cuts.back().at != view.at) cuts.push_back(Cut{view.at, {}});
+  }
+  cuts.push_back(Cut{buffer.last_seq(), {}});
+  return cuts;
+}
+
+// Step (1). On an error everything that was started has ended when it is thrown.
+monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer,
+                                                   MergeCounts& counts) {
+  const std::span<std::byte> read_slots = staging_.span().subspan(PageWriter::kStagingBytes);
+  const TreeMerge::Resources resources{*device_, cache_, free_list_, writer, read_slots, monterey::IoClass::background};
+  TreeRoot tree = tree_;
+  SeqNo after;
+  std::unordered_set<std::uint32_t> adopted;
+  for (Cut& cut : cuts) {
+    const Generation building = take_generation();
+    free_list_.begin(building);
+    TreeMerge merge(resources, tree, building, tree_.generation);
+    std::exception_ptr error;
+    merge_ = &merge;
+    try {
+      cut.tree = co_await merge.run(buffer.data, cut.at, after);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    co_await merge.drain();
+    merge_ = nullptr;
+    if (error) std::rethrow_exception(error);
+    counts += merge.counts();
+    adopted.insert(merge.adopted_runs().begin(), merge.adopted_runs().end());
+    tree = cut.tree;
+    after = cut.at;
+  }
+  // Runs that a later write in the same buffer replaced: readers may still be in them, so they go the way of all blocks.
+  for (const OverflowRef& run : buffer.runs) {
+    if (adopted.contains(run.first.value)) continue;
+    free_list_.adopt(run_extent(run));
+    free_list_.release(run_extent(run), run.birth);
+  }
+  co_await writer.finish();
+  co_return co_await free_list_.seal();
+}
+
+monterey::Task<> PartitionCore::flush_one() {
+  Buffer& buffer = frozen_.front();  // stays in front: only this task takes buffers out
+  std::vector<Cut> cuts = plan_cuts(*buffer.data);
+  PageWriter writer(*device_, free_list_, staging_.span().first(PageWriter::kStagingBytes),
+                    monterey::IoClass::background);
+  MergeCounts counts;
+  AllocatorRoot allocator;
+  std::exception_ptr error;
+  try {
+    allocator = co_await build(buffer, cuts, writer, counts);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  co_await writer.drain();
+  if (error) {
+    free_list_.aborted();
+    std::rethrow_exception(error);
+  }
+
+  Meta meta = meta_;
+  const TreeRoot& tree = cuts.back().tree;
+  meta.generation = tree.generation;
+  meta.tree_root = tree.page;
+  meta.tree_height = tree.height;
+  meta.allocator_root = allocator.root;
+  meta.allocator_levels = allocator.levels;
+  meta.high_water = allocator.high_water;
+  meta.last_merged = buffer.data->last_seq();
+  meta.entries += static_cast<std::uint64_t>(counts.entries);
+  meta.tree_pages += static_cast<std::uint64_t>(counts.tree_pages);
+  meta.overflow_blocks += static_cast<std::uint64_t>(counts.overflow_blocks);
+  try {
+    co_await device_->sync();
+    co_await write_meta_slot(*device_, meta, 1 - meta_slot_);
+    co_await device_->sync();
+  } catch (...) {
+    poison(text_of(std::current_exception()));
+    throw;
+  }
+
+  // Step (5): no suspension from here to the end.
+  meta_ = meta;
+  meta_slot_ = 1 - meta_slot_;
+  tree_ = tree;
+  pending_ -= buffer.space;
+  const std::shared_ptr<WriteBuffer> merged = buffer.data;
+  frozen_.pop_front();
+  move_views(cuts, merged);
+  free_list_.committed();
+  ++counters_.flushes;
+  counters_.flush_pages_read += counts.pages_read;
+  counters_.flush_pages_written += writer.blocks_written();
+  counters_.flush_writes += writer.writes();
+}
+
+// Moves the views that read `merged` onto the states of their cuts, which are pinned before the blocks that only they
+// reach are given up.
+void PartitionCore::move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged) {
+  for (View& view : views_) {
+    if (view.buffers.empty() || view.buffers.front() != merged) continue;
+    const auto cut = std::ranges::find(cuts, view.at, &Cut::at);
+    view.tree = cut != cuts.end() ? cut->tree : cuts.back().tree;
+    view.pin = pins_.pin(view.tree.generation);
+    view.buffers.erase(view.buffers.begin());
+    ++view.moves;
+  }
+}
+
+ViewList::iterator PartitionCore::add_view() {
+  require_open();
+  View view;
+  view.at = last_seq_;
+  view.tree = tree_;
+  view.pin = pins_.pin(tree_.generation);
+  for (const Buffer& buffer : frozen_) view.buffers.push_back(buffer.data);
+  if (active_.data && !active_.data->empty()) view.buffers.push_back(active_.data);
+  return views_.insert(views_.end(), std::move(view));
+}
+
+void PartitionCore::remove_view(ViewList::iterator view) {
+  views_.erase(view);
+  if (state_ != State::closed) free_list_.pins_changed();
+}
+
+}  // namespace store::detail

@@ -1,0 +1,23 @@
+// The limits of keys and values, checked in one place: every verb that takes a key or a value comes through here before
+// it changes anything.
+#pragma once
+
+#include <store/error.hpp>
+#include <string>
+#include <string_view>
+
+#include "store/base/units.hpp"
+
+namespace store {
+
+[[noreturn]] void throw_bad_key(std::size_t key_bytes);
+[[noreturn]] void throw_bad_value(std::size_t value_bytes);
+
+inline void check_key(std::string_view key) {
+  if (key.empty() || key.size() > kMaxKeyBytes) [[unlikely]] throw_bad_key(key.size());
+}
+inline void check_value(std::string_view value) {
+  if (value.size() > kMaxValueBytes) [[unlikely]] throw_bad_value(value.size());
+}
+
+}  // namespace store

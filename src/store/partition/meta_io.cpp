@@ -1,0 +1,107 @@
+#include "store/partition/meta_io.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <store/error.hpp>
+
+#include "store/tree/overflow_io.hpp"
+
+namespace store {
+
+namespace {
+
+constexpr std::size_t kMetaBytes = kMetaBlocks * kPageBytes;
+
+std::string name_of(std::uint32_t slot, std::uint32_t copy) {
+  return fmt::format("meta page {} (slot {}, copy {})", meta_block(slot, copy).value, slot, copy);
+}
+
+}  // namespace
+
+monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
+  MetaSlots slots;
+  if (device.size_blocks() == 0) {
+    slots.blank = true;
+    co_return std::move(slots);
+  }
+  const auto memory = allocate_aligned(kMetaBytes);
+  std::memset(memory.get(), 0, kMetaBytes);
+  const std::size_t there = std::min<std::size_t>(kMetaBytes, device.size_blocks() * kPageBytes);
+  std::vector<std::string> unreadable;
+  for (std::size_t at = 0; at < there; at += kPageBytes) {
+    try {
+      co_await device.read(PageNo(static_cast<std::uint32_t>(at / kPageBytes)),
+                           std::span<std::byte>(memory.get() + at, kPageBytes), monterey::IoClass::foreground);
+    } catch (const Error& error) {
+      if (error.errc() != Errc::io_error) throw;
+      unreadable.push_back(error.what());
+    }
+  }
+  if (unreadable.empty() && there == kMetaBytes &&
+      std::all_of(memory.get(), memory.get() + kMetaBytes, [](std::byte b) { return b == std::byte{0}; })) {
+    slots.blank = true;
+    co_return std::move(slots);
+  }
+
+  std::string newer;
+  std::vector<std::string> damage = unreadable;
+  for (std::uint32_t slot = 0; slot < kMetaSlots; ++slot) {
+    std::optional<Meta> good;
+    std::vector<std::string> bad;
+    for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+      const std::byte* bytes = memory.get() + std::size_t{meta_block(slot, copy).value} * kPageBytes;
+      const DecodedMeta decoded = decode_meta(ConstPageBytes(bytes, kPageBytes), slot);
+      if (decoded.state == MetaState::good) {
+        if (!good || decoded.meta.generation > good->generation) good = decoded.meta;
+        continue;
+      }
+      if (decoded.state == MetaState::newer_format) newer = decoded.reason;
+      bad.push_back(fmt::format("{}: {}", name_of(slot, copy), decoded.reason));
+      if (decoded.state == MetaState::damaged) damage.push_back(bad.back());
+    }
+    if (good) {
+      slots.candidates.push_back(MetaCandidate{*good, slot});
+      if (!bad.empty()) slots.to_mend.push_back(slots.candidates.back());
+    }
+    slots.notes.insert(slots.notes.end(), bad.begin(), bad.end());
+  }
+  if (!newer.empty()) {
+    throw Error(Errc::unsupported_format,
+                fmt::format("{}: {}; use a newer version of this program", device.name(), newer));
+  }
+  if (slots.candidates.empty()) {
+    if (damage.empty()) {
+      throw Error(Errc::not_a_store,
+                  fmt::format("{}: not a store: no meta page carries the magic; check the path", device.name()));
+    }
+    std::string all;
+    for (const std::string& text : damage) all += (all.empty() ? "" : "; ") + text;
+    throw Error(Errc::corruption, fmt::format("{}: no meta page is good: {}; restore from a backup or salvage the store",
+                                              device.name(), all));
+  }
+  std::ranges::sort(slots.candidates, [](const MetaCandidate& a, const MetaCandidate& b) {
+    return a.meta.generation > b.meta.generation;
+  });
+  co_return std::move(slots);
+}
+
+monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot) {
+  const auto memory = allocate_aligned(kMetaCopies * kPageBytes);
+  for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+    encode_meta(meta, slot, PageBytes(memory.get() + copy * kPageBytes, kPageBytes));
+  }
+  co_await device.write(meta_block(slot, 0), std::span<const std::byte>(memory.get(), kMetaCopies * kPageBytes),
+                        monterey::IoClass::foreground);
+}
+
+monterey::Task<> clear_meta_slots(BlockDevice& device) {
+  const auto memory = allocate_aligned(kMetaBytes);
+  std::memset(memory.get(), 0, kMetaBytes);
+  co_await device.write(PageNo(0), std::span<const std::byte>(memory.get(), kMetaBytes),
+                        monterey::IoClass::foreground);
+}
+
+}  // namespace store

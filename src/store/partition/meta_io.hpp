@@ -1,0 +1,39 @@
+// The meta slots on the device: reading all four blocks and choosing the state to open, writing one slot for a commit.
+//
+// * A commit writes both copies of the older slot, so that the newer state stays whole until the next one is durable.
+// * The state to open is the newest of which one copy is good. A bad twin is reported and mended by a writable open.
+// * A slot both copies of which are bad is a commit that did not complete, or rot that nothing attests; the other one is
+//   then the newest. When no copy at all is good, nothing is opened.
+#pragma once
+
+#include <monterey/task.hpp>
+#include <store/block_device.hpp>
+#include <string>
+#include <vector>
+
+#include "store/page/meta.hpp"
+
+namespace store {
+
+struct MetaCandidate {
+  Meta meta;
+  std::uint32_t slot = 0;
+};
+
+struct MetaSlots {
+  bool blank = false;                     // no device yet, or zeros where the meta pages go
+  std::vector<MetaCandidate> candidates;  // newest first; at least one unless blank
+  std::vector<std::string> notes;         // damage that does not keep the store from opening
+  std::vector<MetaCandidate> to_mend;     // slots one copy of which is bad
+};
+
+// Errors: not_a_store, unsupported_format, corruption (all copies damaged), io_error.
+monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device);
+
+// Writes both copies of a slot. Durability: with the next sync of the device.
+monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot);
+
+// Makes the four meta blocks zeros: nothing that was on the device before can be taken for a state of the new store.
+monterey::Task<> clear_meta_slots(BlockDevice& device);
+
+}  // namespace store

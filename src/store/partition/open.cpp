@@ -1,0 +1,275 @@
+// How a partition comes to be and how it ends: create, open, close.
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <cerrno>
+#include <store/error.hpp>
+
+#include "store/base/assert.hpp"
+#include "store/partition/partition_core.hpp"
+#include "store/tree/lookup.hpp"
+#include "store/tree/tree_check.hpp"
+
+namespace store::detail {
+
+namespace {
+
+constexpr std::uint64_t kInitialBlocks = 8;  // meta pages, the first allocator page, a little room
+
+std::array<std::uint8_t, 16> random_uuid() {
+  std::array<std::uint8_t, 16> uuid{};
+  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
+    throw Error::from_errno(errno, "getrandom for the store's uuid");
+  }
+  uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0f) | 0x40);  // RFC 4122, version 4
+  uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3f) | 0x80);
+  return uuid;
+}
+
+AllocatorRoot allocator_of(const Meta& meta) {
+  return AllocatorRoot{meta.allocator_root, meta.allocator_levels, meta.high_water};
+}
+
+TreeRoot tree_of(const Meta& meta) { return TreeRoot{meta.tree_root, meta.tree_height, meta.generation}; }
+
+}  // namespace
+
+PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, const PartitionConfig& config)
+    : device_(std::move(device)),
+      config_(config),
+      free_list_(*device_, pins_, kMetaBlocks),
+      staging_(monterey::FixedBufs::current().allocate(PageWriter::kStagingBytes + config.io_depth * kPageBytes)),
+      cache_(*device_, monterey::FixedBufs::current().allocate(config.cache_pages * kPageBytes)) {
+  free_list_.set_on_reuse([this](Extent extent) {
+    for (std::uint64_t page = extent.first.value; page < extent.end(); ++page) {
+      cache_.unmap(PageNo(static_cast<std::uint32_t>(page)));
+    }
+  });
+}
+
+PartitionCore::~PartitionCore() { STORE_ASSERT(!flushing_); }
+
+void PartitionCore::throw_closed() const {
+  throw Error(Errc::closed, "the partition is closed; open it again to use it");
+}
+
+void PartitionCore::check_config(const PartitionConfig& config) {
+  const auto refuse = [](const std::string& what) { throw Error(Errc::invalid_argument, what); };
+  if (config.cache_pages < PageCache::kMinFrames) {
+    refuse(fmt::format("cache_pages is {}: a partition needs at least {} frames", config.cache_pages,
+                       PageCache::kMinFrames));
+  }
+  if (config.write_buffer_bytes < kMinWriteBufferBytes || config.write_buffer_bytes > WriteBuffer::kMaxArenaBytes) {
+    refuse(fmt::format("write_buffer_bytes is {}: a write buffer has {} to {} bytes", config.write_buffer_bytes,
+                       kMinWriteBufferBytes, WriteBuffer::kMaxArenaBytes));
+  }
+  if (config.write_buffer_count < 2) {
+    refuse(fmt::format("write_buffer_count is {}: at least 2 are needed, one to write to and one to flush",
+                       config.write_buffer_count));
+  }
+  if (config.io_depth < 2 || config.io_depth > 1024) {
+    refuse(fmt::format("io_depth is {}: it must be 2 to 1024", config.io_depth));
+  }
+  if (config.wal_mode != WalMode::none) {
+    refuse("wal_mode must be WalMode::none: this version has no log yet; make writes durable with flush() or sync()");
+  }
+}
+
+monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::create(std::unique_ptr<BlockDevice> device,
+                                                                     PartitionConfig config, CreateOptions options) {
+  check_config(config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  co_await core->initialise(options);
+  core->finish_open();
+  co_return std::move(core);
+}
+
+monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open(std::unique_ptr<BlockDevice> device,
+                                                                   PartitionConfig config, OpenOptions options) {
+  check_config(config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  MetaSlots slots = co_await read_meta_slots(*core->device_);
+  if (slots.blank) {
+    throw Error(Errc::not_a_store, fmt::format("{}: not a store: the device is empty; create one first",
+                                               core->device_->name()));
+  }
+  co_await core->recover(std::move(slots), options);
+  core->finish_open();
+  co_return std::move(core);
+}
+
+monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std::unique_ptr<BlockDevice> device,
+                                                                             PartitionConfig config) {
+  check_config(config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  MetaSlots slots = co_await read_meta_slots(*core->device_);
+  if (slots.blank) {
+    co_await core->initialise(CreateOptions{});
+  } else {
+    co_await core->recover(std::move(slots), OpenOptions{});
+  }
+  core->finish_open();
+  co_return std::move(core);
+}
+
+monterey::Task<> PartitionCore::initialise(CreateOptions options) {
+  if (device_->read_only()) {
+    throw Error(Errc::read_only, fmt::format("{}: opened for reading only; a store cannot be created there",
+                                             device_->name()));
+  }
+  if (!options.overwrite) {
+    bool holds_a_store = false;
+    std::string other;
+    try {
+      holds_a_store = !(co_await read_meta_slots(*device_)).blank;
+    } catch (const Error& error) {
+      if (error.errc() == Errc::io_error || error.errc() == Errc::aborted) throw;
+      holds_a_store = error.errc() != Errc::not_a_store;
+      if (!holds_a_store) other = error.what();
+    }
+    if (holds_a_store) {
+      throw Error(Errc::already_exists, fmt::format("{}: holds a store already; open it, or create with overwrite to "
+                                                    "replace it", device_->name()));
+    }
+    if (!other.empty()) {
+      throw Error(Errc::not_a_store, fmt::format("{}: holds something that is not a store; create with overwrite to "
+                                                 "replace it", device_->name()));
+    }
+  }
+  co_await device_->grow(kInitialBlocks);
+  co_await clear_meta_slots(*device_);
+  co_await device_->sync();
+
+  last_generation_ = Generation(1);
+  free_list_.create_empty();
+  free_list_.begin(last_generation_);
+  const AllocatorRoot allocator = co_await free_list_.seal();
+  co_await device_->sync();
+  Meta meta;
+  meta.uuid = random_uuid();
+  meta.generation = last_generation_;
+  meta.incarnation = 1;
+  meta.allocator_root = allocator.root;
+  meta.allocator_levels = allocator.levels;
+  meta.high_water = allocator.high_water;
+  co_await write_meta_slot(*device_, meta, 0);
+  co_await device_->sync();
+  free_list_.committed();
+  meta_ = meta;
+  meta_slot_ = 0;
+  tree_ = tree_of(meta);
+}
+
+monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
+  read_only_ = options.read_only || device_->read_only();
+  open_notes_ = slots.notes;
+  const std::size_t states = options.allow_rollback ? slots.candidates.size() : 1;
+  for (std::size_t i = 0; i < states; ++i) {
+    std::exception_ptr damage;
+    try {
+      co_await load(slots.candidates[i]);
+    } catch (const Error& error) {
+      if (error.errc() != Errc::corruption || i + 1 == states) throw;
+      damage = std::current_exception();
+      open_notes_.push_back(fmt::format("rolled back: {}", error.what()));
+    }
+    if (!damage) break;
+  }
+  // Never the number of a state that exists, also of one that was rolled back from.
+  last_generation_ = slots.candidates.front().meta.generation;
+  if (read_only_) co_return;
+  for (const MetaCandidate& bad : slots.to_mend) co_await write_meta_slot(*device_, bad.meta, bad.slot);
+  if (!slots.to_mend.empty()) co_await device_->sync();
+}
+
+monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
+  const Meta& meta = candidate.meta;
+  if (meta.high_water > device_->size_blocks()) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: truncated: the device has {} blocks, the store uses {}; restore from a backup or "
+                            "salvage the store",
+                            device_->name(), device_->size_blocks(), meta.high_water));
+  }
+  if (meta.log_segment_count != 0) {
+    throw Error(Errc::unsupported_format,
+                fmt::format("{}: the store has a log, which this version cannot replay", device_->name()));
+  }
+  co_await free_list_.open(allocator_of(meta));
+  const TreeRoot tree = tree_of(meta);
+  if (!tree.empty()) {
+    PageCache::Pin root = co_await cache_.pin(tree.page);
+    if (page_level(root.data()) != tree.height - 1u) throw_wrong_level(tree.page, tree.height - 1u, page_level(root.data()));
+  }
+  meta_ = meta;
+  meta_slot_ = candidate.slot;
+  tree_ = tree;
+}
+
+void PartitionCore::finish_open() {
+  last_seq_ = meta_.last_merged;
+  if (!read_only_) active_ = new_buffer(config_.write_buffer_bytes);
+}
+
+monterey::Task<> PartitionCore::close() {
+  const auto self = shared_from_this();
+  require_open();
+  state_ = State::closing;
+  co_await operations_.close();
+  std::exception_ptr error;
+  if (!read_only_ && poisoned_.empty()) {
+    try {
+      co_await flush_all();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
+  while (flushing_) co_await flush_ended_.wait();
+  co_await cache_.drain();
+  state_ = State::closed;
+  device_.reset();
+  active_ = Buffer{};
+  frozen_.clear();
+  if (error) std::rethrow_exception(error);
+}
+
+monterey::Task<CheckReport> PartitionCore::check(CheckOptions options) {
+  require_open();
+  const ReadHold hold(*this);
+  const CheckedState state{tree_, allocator_of(meta_), meta_.entries, meta_.tree_pages, meta_.overflow_blocks};
+  co_return co_await check_state(*device_, state, kMetaBlocks, options.max_errors);
+}
+
+Stats PartitionCore::stats() const {
+  require_open();
+  Stats stats = counters_;
+  stats.generation = meta_.generation.value;
+  stats.entries = meta_.entries;
+  stats.height = tree_.height;
+  stats.tree_pages = meta_.tree_pages;
+  stats.overflow_blocks = meta_.overflow_blocks;
+  stats.high_water_blocks = meta_.high_water;
+  stats.free_blocks = free_list_.free_blocks();
+  stats.held_blocks = free_list_.held_blocks();
+  stats.device_blocks = device_->size_blocks();
+  stats.capacity_blocks = device_->capacity_blocks();
+  for (const Buffer& buffer : frozen_) {
+    stats.buffered_entries += buffer.data->entries();
+    stats.buffered_bytes += buffer.data->bytes_used();
+  }
+  if (active_.data) {
+    stats.buffered_entries += active_.data->entries();
+    stats.buffered_bytes += active_.data->bytes_used();
+  }
+  stats.last_sequence = last_seq_.value;
+  const CacheStats cache = cache_.stats();
+  stats.cache_frames = cache.frames;
+  stats.cache_hits = cache.hits;
+  stats.cache_misses = cache.misses;
+  stats.cache_evictions = cache.evictions;
+  stats.cache_pinned = cache_.pinned_frames();
+  stats.open_notes = open_notes_;
+  stats.poisoned = poisoned_;
+  return stats;
+}
+
+}  // namespace store::detail

@@ -1,0 +1,237 @@
+// What is behind a Partition handle: the tree's durable state, the write buffers above it, and the tasks that move one
+// into the other. One core, no locks but the writers' queue.
+//
+// Invariants:
+//  * A key's newest value is in the active buffer, else in the newest frozen buffer that has it, else in the tree.
+//  * Writers apply one at a time: try_* does all its work in one step and only when nobody is in the writers' queue; the
+//    others hold `writers_` from their first check to the append. So a batch is whole at every sequence number a view has.
+//  * A frozen buffer leaves `frozen_` in the same step in which the tree that contains it becomes current; until then it
+//    stays readable, also when its flush fails.
+//  * Everything that suspends while it reads holds a ReadHold: the generation it started from stays in place.
+//  * Generation numbers are used once: an aborted commit's number is never taken again, since the cache knows pages by
+//    (page, birth).
+//  * A failed sync or meta write poisons: no write is accepted and no commit is tried until the store is reopened.
+//
+// Kept alive by the handle, by every operation that suspended, by every scan and by the flush in progress.
+#pragma once
+
+#include <array>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <monterey/sync.hpp>
+#include <monterey/task.hpp>
+#include <optional>
+#include <span>
+#include <store/partition.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/cache/page_cache.hpp"
+#include "store/freelist/free_list.hpp"
+#include "store/page/leaf.hpp"
+#include "store/page/meta.hpp"
+#include "store/partition/meta_io.hpp"
+#include "store/partition/space.hpp"
+#include "store/partition/view.hpp"
+#include "store/tree/lookup.hpp"
+#include "store/tree/merge.hpp"
+#include "store/tree/root.hpp"
+#include "store/writebuf/write_buffer.hpp"
+
+namespace store::detail {
+
+inline constexpr std::size_t kMinWriteBufferBytes = 16u << 10;
+
+// Where a lookup without suspension ended.
+struct Found {
+  enum class Kind { absent, bytes, run, missing };
+  Kind kind = Kind::absent;
+  std::string_view bytes;  // readable until the next suspension or call on the cache
+  bool in_leaf = false;    // bytes lie in the leaf that `at` names, else in a write buffer
+  OverflowRef run;
+  Descent at;              // missing: the page that is not resident
+};
+
+class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
+ public:
+  struct Access {};  // only create() and open() make one
+
+  static monterey::Task<std::shared_ptr<PartitionCore>> create(std::unique_ptr<BlockDevice> device,
+                                                               PartitionConfig config, CreateOptions options);
+  static monterey::Task<std::shared_ptr<PartitionCore>> open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
+                                                             OpenOptions options);
+  static monterey::Task<std::shared_ptr<PartitionCore>> open_or_create(std::unique_ptr<BlockDevice> device,
+                                                                       PartitionConfig config);
+
+  PartitionCore(Access, std::unique_ptr<BlockDevice> device, const PartitionConfig& config);
+  PartitionCore(const PartitionCore&) = delete;
+  PartitionCore& operator=(const PartitionCore&) = delete;
+  ~PartitionCore();
+
+  // --- reading (read.cpp) ---
+  bool try_get(std::string_view key, std::optional<std::string>& result);
+  bool try_contains(std::string_view key, bool& result);
+  bool try_get_pinned(std::string_view key, std::optional<PinnedValue>& result);
+  bool try_get_many(std::span<const std::string_view> keys, PinnedValues& result);
+  monterey::Task<std::optional<std::string>> get(std::string_view key);
+  monterey::Task<bool> contains(std::string_view key);
+  monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key);
+  monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys);
+
+  // --- writing (write.cpp) ---
+  bool try_put(std::string_view key, std::optional<std::string_view> value);
+  monterey::Task<> put(std::string_view key, std::optional<std::string_view> value);
+  // nullopt: not without waiting.
+  std::optional<bool> try_compare_and_put(std::string_view key, std::optional<std::string_view> expected,
+                                          std::optional<std::string_view> desired);
+  monterey::Task<bool> compare_and_put(std::string_view key, std::optional<std::string_view> expected,
+                                       std::optional<std::string_view> desired);
+  monterey::Task<> write(WriteBatch batch);
+
+  // --- committing (flush.cpp) ---
+  monterey::Task<> flush();
+
+  // --- views (flush.cpp) ---
+  ViewList::iterator add_view();
+  void remove_view(ViewList::iterator view);
+
+  // --- the whole ---
+  monterey::Task<CheckReport> check(CheckOptions options);
+  Stats stats() const;
+  monterey::Task<> close();
+
+  void require_open() const {
+    if (state_ != State::open) [[unlikely]] throw_closed();
+  }
+  bool is_open() const { return state_ == State::open; }
+  PageCache& cache() { return cache_; }
+  BlockDevice& device() { return *device_; }
+  monterey::Gate& operations() { return operations_; }
+
+ private:
+  enum class State { open, closing, closed };
+
+  // What an operation holds while it may be suspended.
+  class ReadHold {
+   public:
+    explicit ReadHold(PartitionCore& core)
+        : core_(core.shared_from_this()), inside_(core.operations_.hold()), pin_(core.pins_.pin(core.tree_.generation)) {}
+    ReadHold(const ReadHold&) = delete;
+    ReadHold& operator=(const ReadHold&) = delete;
+    ~ReadHold() {
+      pin_.reset();
+      core_->free_list_.pins_changed();
+    }
+
+   private:
+    std::shared_ptr<PartitionCore> core_;
+    monterey::Gate::Holder inside_;
+    GenerationPins::Pin pin_;
+  };
+
+  // A value that a lookup brought, kept readable.
+  struct Value {
+    bool present = false;
+    std::string_view bytes;
+    PageCache::Pin leaf;                   // for a value in a leaf
+    std::shared_ptr<std::byte[]> memory;   // … read from a run, or copied from a write buffer
+  };
+
+  struct Buffer {
+    std::shared_ptr<WriteBuffer> data;
+    PendingSpace space;
+    std::vector<OverflowRef> runs;  // reserved runs that its entries name
+  };
+
+  [[noreturn]] void throw_closed() const;
+  static void check_config(const PartitionConfig& config);
+
+  // open.cpp
+  monterey::Task<> initialise(CreateOptions options);
+  monterey::Task<> recover(MetaSlots slots, OpenOptions options);
+  monterey::Task<> load(const MetaCandidate& candidate);
+  void finish_open();
+
+  // read.cpp
+  Found find(std::string_view key);
+  monterey::Task<Value> load_value(std::string_view key);
+  PinnedValue pin_value(const Found& found);
+  PinnedValue pin_value(Value value);
+  static PinnedValue copy_value(std::string_view bytes);
+  monterey::Task<> load_into(std::string_view key, std::optional<PinnedValue>& result);
+
+  // write.cpp
+  enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
+  enum class Room { active, own_buffer };
+
+  void require_writable() const;
+  bool append(Buffer& buffer, std::string_view key, std::optional<std::string_view> value,
+              const std::optional<OverflowRef>& run);
+  bool rotate();
+  Buffer new_buffer(std::size_t arena_bytes) const;
+  SeqNo newest_view() const { return views_.empty() ? SeqNo{} : views_.back().at; }
+  std::uint64_t blocks_needed(const PendingSpace& more) const;
+  std::uint64_t blocks_available(Purpose purpose) const;
+  bool has_space(const PendingSpace& more, Purpose purpose) const;
+  monterey::Task<> make_space(PendingSpace more, Purpose purpose);
+  monterey::Task<Room> make_room(std::size_t entries, std::size_t bytes);
+  monterey::Task<> wait_for_flush();
+  monterey::Task<OverflowRef> write_value_run(std::string_view value);
+  monterey::Task<bool> matches(std::string_view key, std::optional<std::string_view> expected);
+  monterey::Task<std::optional<std::size_t>> apply(std::span<const WriteBatch::Change> changes,
+                                                   std::span<const WriteBatch::Change> expectations);
+  monterey::Task<std::optional<std::size_t>> apply_in_turn(std::span<const WriteBatch::Change> changes,
+                                                           std::span<const WriteBatch::Change> expectations,
+                                                           std::span<const std::optional<OverflowRef>> runs,
+                                                           std::size_t bytes, PendingSpace space, Purpose purpose);
+
+  // flush.cpp
+  void start_flush();
+  static monterey::Task<> flush_frozen(std::shared_ptr<PartitionCore> self);
+  monterey::Task<> flush_one();
+  struct Cut;
+  monterey::Task<AllocatorRoot> build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer, MergeCounts& counts);
+  monterey::Task<> flush_all();
+  std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
+  void move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged);
+  Generation take_generation() { return last_generation_ = last_generation_.next(); }
+  void poison(const std::string& why);
+
+  // Order matters: what is declared later refers to what is declared earlier, and goes first.
+  std::unique_ptr<BlockDevice> device_;
+  PartitionConfig config_;
+  GenerationPins pins_;
+  FreeList free_list_;
+  monterey::FixedBuf staging_;
+  PageCache cache_;
+
+  State state_ = State::open;
+  bool read_only_ = false;
+  std::string poisoned_;
+  monterey::Gate operations_;
+  std::vector<std::string> open_notes_;
+
+  Meta meta_;
+  std::uint32_t meta_slot_ = 0;  // the slot that holds meta_
+  TreeRoot tree_;
+  Generation last_generation_;
+
+  Buffer active_;
+  std::deque<Buffer> frozen_;    // oldest first
+  PendingSpace pending_;         // of all buffers
+  SeqNo last_seq_;
+  monterey::Mutex writers_;
+  ViewList views_;
+
+  bool flushing_ = false;
+  const TreeMerge* merge_ = nullptr;  // the merge in progress
+  monterey::Event flush_ended_;     // pulsed whenever a flush has succeeded or failed
+  std::uint64_t flush_failures_ = 0;
+  std::exception_ptr flush_error_;  // of the last failure
+
+  mutable Stats counters_;  // the counters; gauges are filled in by stats()
+};
+
+}  // namespace store::detail

@@ -1,0 +1,72 @@
+// What is behind a Scan: a view, a cursor in the view's tree and one in each of its write buffers, merged by key, newest
+// first. Lives with its Scan and keeps the partition's core alive. When a flush moved the view onto another root, the next
+// step finds its place again behind the last key.
+#pragma once
+
+#include <memory>
+#include <monterey/task.hpp>
+#include <optional>
+#include <store/config.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/partition/partition_core.hpp"
+#include "store/tree/cursor.hpp"
+
+namespace store::detail {
+
+class ScanCore {
+ public:
+  ScanCore(std::shared_ptr<PartitionCore> partition, std::string from, std::optional<std::string> to,
+           ScanOptions options);
+  ScanCore(const ScanCore&) = delete;
+  ScanCore& operator=(const ScanCore&) = delete;
+  ~ScanCore();
+
+  // One step without suspension; nullopt: await advance().
+  std::optional<bool> try_advance();
+  monterey::Task<bool> advance();
+  monterey::Task<> seek(std::string key);
+
+  std::string_view key() const { return key_; }
+  std::string_view value() const { return value_; }
+
+ private:
+  enum class Step { found, end, wait };
+
+  Step step();
+  Step settle();
+  void leave_current();
+  bool out_of_range(std::string_view key) const;
+  monterey::Task<> reposition();
+  monterey::Task<> wait_for_tree();
+  void read_tree_key();
+  bool before(std::string_view a, std::string_view b) const { return options_.reverse ? a > b : a < b; }
+
+  std::shared_ptr<PartitionCore> partition_;
+  ViewList::iterator view_;
+  std::string from_;
+  std::optional<std::string> to_;
+  ScanOptions options_;
+  std::uint64_t left_;  // entries until the limit
+
+  std::optional<TreeCursor> tree_;
+  std::vector<WriteBuffer::Iterator> buffers_;  // newest first
+  std::string tree_key_;                        // of the tree's cursor
+  bool tree_moves_ = false;                     // the tree's next entry is in another leaf
+  bool tree_is_current_ = false;                // which sources stand at the current key
+  std::vector<bool> buffer_is_current_;
+
+  bool positioned_ = false;
+  std::uint64_t moves_ = 0;             // of the view, when the sources were positioned
+  std::optional<std::string> target_;   // where seek() wants to start
+  bool has_key_ = false;                // key_ was handed out: go on behind it
+  bool done_ = false;
+  std::string key_;
+  std::string_view value_;
+  std::optional<OverflowRef> run_;      // of the current entry, to be read
+  std::shared_ptr<std::byte[]> run_memory_;
+};
+
+}  // namespace store::detail

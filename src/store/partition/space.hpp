@@ -1,0 +1,56 @@
+// How many blocks the entries in the write buffers may need when they are merged, at most: what is accepted must also
+// fit. Sums over everything buffered; what is merged is subtracted again.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "store/base/units.hpp"
+#include "store/page/overflow.hpp"
+
+namespace store {
+
+struct PendingSpace {
+  std::uint64_t entries = 0;
+  std::uint64_t inline_bytes = 0;  // of keys and inline values, with what a cell adds
+  std::uint64_t run_blocks = 0;    // of values that go to runs in the merge
+
+  void add(std::size_t key_bytes, std::uint64_t value_bytes) {
+    constexpr std::size_t kCellOverhead = 32;
+    ++entries;
+    inline_bytes += key_bytes + kCellOverhead;
+    if (value_bytes <= kMaxInlineValueBytes) {
+      inline_bytes += value_bytes;
+    } else if (value_bytes <= kMaxBufferedValueBytes) {
+      run_blocks += store::run_blocks(value_bytes);
+    }
+  }
+  PendingSpace& operator+=(const PendingSpace& other) {
+    entries += other.entries;
+    inline_bytes += other.inline_bytes;
+    run_blocks += other.run_blocks;
+    return *this;
+  }
+  PendingSpace& operator-=(const PendingSpace& other) {
+    entries -= other.entries;
+    inline_bytes -= other.inline_bytes;
+    run_blocks -= other.run_blocks;
+    return *this;
+  }
+
+  // Every entry may rewrite a page of each level, but no page is rewritten twice; new leaves are at least half full; a
+  // region of the allocator is rewritten with its parents.
+  std::uint64_t blocks(std::uint64_t height, std::uint64_t tree_pages, std::uint64_t regions) const {
+    if (entries == 0) return 0;
+    const std::uint64_t rewritten = std::min(entries * (height + 1), tree_pages + 1);
+    const std::uint64_t added = 2 * (inline_bytes / kPageBytes) + 2;
+    return rewritten + added + added / 32 + height + run_blocks + std::min(rewritten + run_blocks + added, regions) + 8;
+  }
+};
+
+// What is kept back from ordinary writes, so that a full store can still erase.
+constexpr std::uint64_t reserve_blocks(std::uint64_t capacity) {
+  return std::min(std::max<std::uint64_t>(64, capacity / 256), capacity / 8);
+}
+
+}  // namespace store

@@ -1,0 +1,28 @@
+// A stable view of the partition at one sequence number, for scans: an in-memory root and, above it, the write buffers
+// whose entries were not yet merged when the view was taken. When a flush merges the oldest of them, it cuts the merge at
+// the view's sequence number and moves the view onto the root of the cut, so a view never holds a merged buffer.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "store/freelist/generation_pins.hpp"
+#include "store/tree/root.hpp"
+#include "store/writebuf/write_buffer.hpp"
+
+namespace store {
+
+struct View {
+  SeqNo at;
+  TreeRoot tree;
+  GenerationPins::Pin pin;                                   // of tree.generation
+  std::vector<std::shared_ptr<const WriteBuffer>> buffers;   // oldest first
+  std::uint64_t moves = 0;                                   // how often a flush moved it onto another root
+};
+
+// The live views in order of their creation, hence of their sequence numbers.
+using ViewList = std::list<View>;
+
+}  // namespace store

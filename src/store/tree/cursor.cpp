@@ -1,0 +1,137 @@
+#include "store/tree/cursor.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "store/page/branch.hpp"
+#include "store/tree/lookup.hpp"
+
+namespace store {
+
+namespace {
+constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
+}
+
+TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages)
+    : cache_(cache),
+      root_(root),
+      prefetch_limit_(static_cast<std::uint32_t>(std::min<std::size_t>(prefetch_pages, cache.transient_window() / 2))) {}
+
+void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
+  pin_ = cache.try_user_pin(pin);
+  copy_in_use_ = !pin_;
+  if (!copy_in_use_) return;
+  if (!copy_) copy_ = std::make_unique<std::array<std::byte, kPageBytes>>();
+  std::memcpy(copy_->data(), pin.data(), kPageBytes);
+}
+
+void TreeCursor::reset() {
+  leaf_.reset();
+  path_.clear();
+}
+
+monterey::Task<> TreeCursor::descend(PagePointer page, unsigned level, Toward toward, std::string_view key) {
+  leaf_.reset();
+  for (;; --level) {
+    PageCache::Pin pin = co_await cache_.pin(page, monterey::IoClass::foreground,
+                                             level == 0 ? Reuse::unlikely : Reuse::likely);
+    if (page_level(pin.data()) != level) throw_wrong_level(page, level, page_level(pin.data()));
+    if (level == 0) {
+      leaf_.hold(cache_, std::move(pin));
+      co_return;
+    }
+    const BranchView branch(pin.data());
+    std::uint32_t slot = 0;
+    if (toward == Toward::key) slot = branch.find_child(key);
+    if (toward == Toward::last) slot = branch.count() - 1;
+    path_.push_back(Step{page, level, slot});
+    page = branch.child(slot);
+  }
+}
+
+monterey::Task<> TreeCursor::seek(std::string key) {
+  reset();
+  leaves_in_a_row_ = 0;
+  prefetch_pages_ = 0;
+  if (root_.empty()) co_return;
+  co_await descend(root_.page, root_.height - 1u, Toward::key, key);
+  const LeafView leaf(leaf_.data());
+  slot_ = leaf.find(key).slot;
+  if (slot_ == leaf.count()) co_await leave_leaf(+1);
+}
+
+monterey::Task<> TreeCursor::seek_before(std::optional<std::string> key) {
+  reset();
+  leaves_in_a_row_ = 0;
+  prefetch_pages_ = 0;
+  if (root_.empty()) co_return;
+  co_await descend(root_.page, root_.height - 1u, key ? Toward::key : Toward::last, key ? *key : std::string_view());
+  const LeafView leaf(leaf_.data());
+  slot_ = key ? leaf.find(*key).slot : leaf.count();
+  if (slot_ == 0) {
+    co_await leave_leaf(-1);
+  } else {
+    --slot_;
+  }
+}
+
+bool TreeCursor::try_next() {
+  if (slot_ + 1 >= LeafView(leaf_.data()).count()) return false;
+  ++slot_;
+  return true;
+}
+
+bool TreeCursor::try_prev() {
+  if (slot_ == 0) return false;
+  --slot_;
+  return true;
+}
+
+monterey::Task<> TreeCursor::next() {
+  if (try_next()) return [](void) -> monterey::Task<> { co_return; }();
+  return leave_leaf(+1);
+}
+
+monterey::Task<> TreeCursor::prev() {
+  if (try_prev()) return [](void) -> monterey::Task<> { co_return; }();
+  return leave_leaf(-1);
+}
+
+void TreeCursor::read_ahead(const std::byte* page, std::uint32_t slot, int direction) {
+  if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) return;
+  prefetch_pages_ = std::clamp(prefetch_pages_ * 2, 4u, std::max(prefetch_limit_, 4u));
+  const BranchView branch(page);
+  for (std::uint32_t i = 1; i <= prefetch_pages_; ++i) {
+    const std::int64_t at = std::int64_t{slot} + direction * std::int64_t{i};
+    if (at < 0 || at >= branch.count()) break;
+    cache_.prefetch(branch.child(static_cast<std::uint32_t>(at)), monterey::IoClass::background, Reuse::unlikely);
+  }
+}
+
+// To the nearest leaf with an entry on that side; an empty leaf is passed over.
+monterey::Task<> TreeCursor::leave_leaf(int direction) {
+  do {
+    leaf_.reset();
+    PagePointer child;
+    unsigned level = 0;
+    while (!path_.empty() && child.is_null()) {
+      Step& step = path_.back();
+      PageCache::Pin pin = co_await cache_.pin(step.branch, monterey::IoClass::foreground);
+      const BranchView branch(pin.data());
+      const bool at_end = direction > 0 ? step.slot + 1 >= branch.count() : step.slot == 0;
+      if (at_end) {
+        path_.pop_back();
+        continue;
+      }
+      step.slot = direction > 0 ? step.slot + 1 : step.slot - 1;
+      child = branch.child(step.slot);
+      level = step.level - 1;
+      if (level == 0) read_ahead(pin.data(), step.slot, direction);
+    }
+    if (child.is_null()) co_return;  // the end
+    co_await descend(child, level, direction > 0 ? Toward::first : Toward::last, {});
+    slot_ = direction > 0 ? 0 : LeafView(leaf_.data()).count() - 1;
+  } while (LeafView(leaf_.data()).count() == 0);
+}
+
+}  // namespace store

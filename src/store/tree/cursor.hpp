@@ -1,0 +1,86 @@
+// A position in one state of the tree, for ordered reading in both directions. Pins the leaf it stands in, as a user's
+// pin where the cache's half for users has room, else by a copy of its own. Holds no pin while it waits. The caller keeps
+// the state's generation pinned as long as the cursor is used.
+//
+// Read-ahead: none for the first leaves; then twice as many of the following siblings at each step, up to the limit.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <monterey/task.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "store/base/units.hpp"
+#include "store/cache/page_cache.hpp"
+#include "store/page/leaf.hpp"
+#include "store/tree/root.hpp"
+
+namespace store {
+
+class TreeCursor {
+ public:
+  TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages);
+
+  // Stands at the first entry >= key, or, for seek_before, at the last entry < key (nullopt: the last of all).
+  // Errors: corruption, io_error; the cursor is then invalid.
+  monterey::Task<> seek(std::string key);
+  monterey::Task<> seek_before(std::optional<std::string> key);
+
+  bool valid() const { return leaf_.data() != nullptr; }
+  // The entry at the cursor. Requires: valid(). Views live until the cursor moves.
+  void append_key(std::string& key) const { LeafView(leaf_.data()).append_key(slot_, key); }
+  LeafValue value() const { return LeafView(leaf_.data()).value(slot_); }
+
+  // Moves within the leaf; false when the next entry is in another leaf or there is none: await next() or prev().
+  bool try_next();
+  bool try_prev();
+  monterey::Task<> next();
+  monterey::Task<> prev();
+
+  // Lets go of the leaf; valid() is then false.
+  void reset();
+
+ private:
+  // A branch on the way down and the child taken.
+  struct Step {
+    PagePointer branch;
+    unsigned level;
+    std::uint32_t slot;
+  };
+  enum class Toward { key, first, last };
+
+  // What the cursor reads its leaf through.
+  class Leaf {
+   public:
+    const std::byte* data() const { return copy_in_use_ ? copy_->data() : pin_.data(); }
+    void hold(PageCache& cache, PageCache::Pin pin);
+    void reset() {
+      pin_.reset();
+      copy_in_use_ = false;
+    }
+
+   private:
+    PageCache::UserPin pin_;
+    std::unique_ptr<std::array<std::byte, kPageBytes>> copy_;
+    bool copy_in_use_ = false;
+  };
+
+  monterey::Task<> descend(PagePointer page, unsigned level, Toward toward, std::string_view key);
+  monterey::Task<> leave_leaf(int direction);
+  void read_ahead(const std::byte* branch, std::uint32_t slot, int direction);
+
+  PageCache& cache_;
+  TreeRoot root_;
+  std::uint32_t prefetch_limit_;
+  std::uint32_t prefetch_pages_ = 0;
+  std::uint32_t leaves_in_a_row_ = 0;
+  std::vector<Step> path_;
+  Leaf leaf_;
+  std::uint32_t slot_ = 0;
+};
+
+}  // namespace store

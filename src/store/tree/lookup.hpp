@@ -1,0 +1,44 @@
+// Point lookup: from a root down to the leaf whose range holds a key. The resident part is synchronous and pins nothing;
+// what is missing is loaded by find_leaf(), which holds at most one pin and none while it waits. The caller keeps the
+// generation of the root pinned across a suspension.
+#pragma once
+
+#include <monterey/task.hpp>
+#include <store/block_device.hpp>
+#include <string_view>
+
+#include "store/cache/page_cache.hpp"
+#include "store/page/branch.hpp"
+#include "store/page/leaf.hpp"
+#include "store/tree/root.hpp"
+
+namespace store {
+
+[[noreturn]] void throw_wrong_level(const PagePointer& pointer, unsigned expected, unsigned found);
+
+// Where a descent stands: before `page`, which has this level.
+struct Descent {
+  PagePointer page;
+  unsigned level = 0;
+};
+
+// Goes down from `at` while pages are resident. Returns the leaf's bytes, readable until the next call on the cache or
+// suspension, or null: then `at` names the page that is missing. Requires: a tree that is not empty.
+// Errors: corruption when a page is not of its parent's level less one.
+inline const std::byte* descend(PageCache& cache, std::string_view key, Descent& at) {
+  for (;;) {
+    const std::byte* page = cache.peek(at.page);
+    if (page == nullptr) return nullptr;
+    if (page_level(page) != at.level) [[unlikely]] throw_wrong_level(at.page, at.level, page_level(page));
+    if (at.level == 0) return page;
+    const BranchView branch(page);
+    at.page = branch.child(branch.find_child(key));
+    --at.level;
+  }
+}
+
+// The leaf that may hold `key`, pinned; loads what is missing from `at` on. `key` must live until the task ends.
+// Errors: corruption, io_error.
+monterey::Task<PageCache::Pin> find_leaf(PageCache& cache, std::string_view key, Descent at, monterey::IoClass io_class);
+
+}  // namespace store

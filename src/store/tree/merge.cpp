@@ -1,0 +1,341 @@
+#include "store/tree/merge.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <monterey/preempt.hpp>
+#include <store/error.hpp>
+
+#include "store/base/assert.hpp"
+
+namespace store {
+
+namespace {
+
+constexpr std::size_t kSmallPageBytes = kPageBytes / 3;
+
+bool is_below(std::string_view key, const std::optional<std::string>& upper) { return !upper || key < *upper; }
+
+}  // namespace
+
+MergeCounts& MergeCounts::operator+=(const MergeCounts& other) {
+  entries += other.entries;
+  tree_pages += other.tree_pages;
+  overflow_blocks += other.overflow_blocks;
+  pages_read += other.pages_read;
+  pages_touched += other.pages_touched;
+  return *this;
+}
+
+TreeMerge::TreeMerge(const Resources& resources, TreeRoot from, Generation building, Generation durable)
+    : with_(resources),
+      from_(from),
+      building_(building),
+      durable_(durable),
+      reader_(resources.device, resources.cache, resources.read_slots, resources.io_class) {}
+
+monterey::Task<TreeRoot> TreeMerge::run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after) {
+  input_.emplace(buffer->iterate(at, after));
+  input_->seek("");
+  if (!input_->valid()) {
+    TreeRoot same = from_;
+    same.generation = building_;
+    co_return same;
+  }
+  plan_input_.emplace(buffer->iterate(at, after));
+  plan_input_->seek("");
+  if (from_.empty()) {
+    collect_changes(std::nullopt);
+    co_await pack_changes(std::string());
+  } else {
+    co_await merge_page(from_.page, from_.height - 1u, std::string(), std::nullopt);
+  }
+  STORE_ASSERT(!input_->valid());
+  counts_.pages_read = reader_.pages_read();
+  co_return co_await finish();
+}
+
+monterey::Task<> TreeMerge::drain() { return reader_.drain(); }
+
+// --- the way down ---
+
+monterey::Task<> TreeMerge::load_branch(PagePointer pointer, unsigned level, Page* into) {
+  PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class);
+  if (page_type(pin.data()) != PageType::branch || page_level(pin.data()) != level) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: page {}: a branch of level {} was expected, the page has level {}; restore from a "
+                            "backup or salvage the store",
+                            with_.device.name(), pointer.page.value, level, page_level(pin.data())));
+  }
+  std::memcpy(into->data(), pin.data(), kPageBytes);
+}
+
+monterey::Task<std::optional<PagePointer>> TreeMerge::plan_next() {
+  while (!plan_done_) {
+    if (!plan_input_->valid()) break;
+    const std::string_view key = plan_input_->entry().key;
+    while (!plan_.empty() && !is_below(key, plan_.back().upper)) plan_.pop_back();
+    if (plan_.empty()) {
+      if (from_.height == 1) {
+        plan_done_ = true;
+        co_return from_.page;
+      }
+      PlanLevel root{std::make_unique<Page>(), from_.height - 1u, std::nullopt};
+      co_await load_branch(from_.page, root.level, root.page.get());
+      plan_.push_back(std::move(root));
+    }
+    PlanLevel& at = plan_.back();
+    const BranchView view(at.page->data());
+    const std::uint32_t slot = view.find_child(key);
+    UpperBound upper = at.upper;
+    if (slot + 1 < view.count()) {
+      upper.emplace();
+      view.append_separator(slot + 1, *upper);
+    }
+    if (at.level == 1) {
+      while (plan_input_->valid() && is_below(plan_input_->entry().key, upper)) plan_input_->next();
+      co_return view.child(slot);
+    }
+    PlanLevel child{std::make_unique<Page>(), at.level - 1, std::move(upper)};
+    co_await load_branch(view.child(slot), child.level, child.page.get());
+    plan_.push_back(std::move(child));
+  }
+  plan_done_ = true;
+  co_return std::nullopt;
+}
+
+monterey::Task<> TreeMerge::read_ahead() {
+  while (!plan_done_ && !reader_.full()) {
+    const std::optional<PagePointer> leaf = co_await plan_next();
+    if (leaf) reader_.start(*leaf);
+  }
+}
+
+bool TreeMerge::changes_below(const UpperBound& upper) const {
+  return input_->valid() && is_below(input_->entry().key, upper);
+}
+
+bool TreeMerge::wants_neighbour(unsigned level) const {
+  if (level == 0) {
+    return !leaves_.empty() && !run_has_pages_ && leaves_.page_count() == 1 && leaves_.packed_bytes() < kSmallPageBytes;
+  }
+  if (branches_.size() < level) return false;
+  const BranchPacker& packer = branches_[level - 1];
+  return !packer.empty() && packer.page_count() == 1 && packer.packed_bytes() < kSmallPageBytes;
+}
+
+monterey::Task<> TreeMerge::merge_page(PagePointer pointer, unsigned level, std::string lower, UpperBound upper) {
+  if (level == 0) return merge_leaf(pointer, std::move(lower), std::move(upper));
+  return merge_branch(pointer, level, std::move(lower), std::move(upper));
+}
+
+monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, std::string lower, UpperBound upper) {
+  const auto page = std::make_unique<Page>();
+  co_await load_branch(pointer, level, page.get());
+  supersede(pointer);
+  const BranchView view(page->data());
+  std::string separator = lower;
+  bool draw_in = false;  // the child before it asked for its neighbour
+  for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
+    UpperBound child_upper = upper;
+    if (slot + 1 < view.count()) {
+      child_upper.emplace();
+      view.append_separator(slot + 1, *child_upper);
+    }
+    const bool touched = changes_below(child_upper);
+    if (touched || draw_in) {
+      co_await merge_page(view.child(slot), level - 1, separator, child_upper);
+      draw_in = wants_neighbour(level - 1);
+    } else {
+      co_await carry_over(level, separator, view.child(slot));
+    }
+    if (child_upper) separator = std::move(*child_upper);
+  }
+}
+
+void TreeMerge::collect_changes(const UpperBound& upper) {
+  changes_.clear();
+  for (; changes_below(upper); input_->next()) changes_.push_back(input_->entry());
+}
+
+monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, UpperBound upper) {
+  co_await monterey::maybe_yield();
+  collect_changes(upper);
+  co_await read_ahead();
+  if (!reader_.next_is(pointer)) {
+    // A neighbour that was drawn in, which the plan does not know: it is resident or read by itself.
+    PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class, Reuse::unlikely);
+    if (page_type(pin.data()) != PageType::leaf) {
+      throw Error(Errc::corruption, fmt::format("{}: page {}: a leaf was expected; restore from a backup or salvage "
+                                                "the store", with_.device.name(), pointer.page.value));
+    }
+    const auto copy = std::make_unique<Page>();
+    std::memcpy(copy->data(), pin.data(), kPageBytes);
+    pin.reset();
+    if (leaves_.empty()) run_lower_ = lower;
+    supersede(pointer);
+    co_await pack_leaf(LeafView(copy->data()));
+    co_return;
+  }
+  const LeafReader::Leaf leaf = co_await reader_.take();
+  const LeafView view(leaf.bytes);
+  if (leaves_.empty() && std::ranges::all_of(changes_, [&](const EntryView& change) {
+        return change.kind == EntryKind::erase && !view.find(change.key).found;
+      })) {
+    co_await carry_over(1, lower, pointer);  // erases of absent keys change nothing
+    co_return;
+  }
+  if (leaves_.empty() && !run_has_pages_) {
+    run_lower_ = lower;
+    run_is_hot_ = false;
+  }
+  run_is_hot_ = run_is_hot_ || leaf.was_resident;
+  supersede(pointer);
+  co_await pack_leaf(view);
+}
+
+// --- the way up ---
+
+monterey::Task<> TreeMerge::pack_leaf(LeafView leaf) {
+  std::string key;
+  std::uint32_t slot = 0;
+  std::size_t change = 0;
+  const std::string prefix(leaf.prefix());
+  while (slot < leaf.count() || change < changes_.size()) {
+    int order = 0;  // of the leaf's entry against the change
+    if (slot < leaf.count()) {
+      key = prefix;
+      key.append(leaf.suffix(slot));
+      order = change < changes_.size() ? key.compare(changes_[change].key) : -1;
+    } else {
+      order = 1;
+    }
+    if (order < 0) {
+      leaves_.add(LeafCell{key, leaf.value(slot)});
+      if (leaves_.front_is_settled()) co_await emit_front(0);
+    } else {
+      if (order == 0) {
+        drop_value(leaf.value(slot));
+        --counts_.entries;
+      }
+      co_await add_entry(changes_[change]);
+      ++change;
+    }
+    if (order <= 0) ++slot;
+  }
+}
+
+monterey::Task<> TreeMerge::pack_changes(std::string lower) {
+  run_lower_ = std::move(lower);
+  run_is_hot_ = true;
+  std::size_t since_yield = 0;
+  for (const EntryView& change : changes_) {
+    co_await add_entry(change);
+    if (++since_yield % 64 == 0) co_await monterey::maybe_yield();
+  }
+}
+
+monterey::Task<> TreeMerge::add_entry(EntryView entry) {
+  if (entry.kind == EntryKind::erase) co_return;
+  ++counts_.entries;
+  if (entry.kind == EntryKind::run) {
+    with_.free_list.adopt(run_extent(entry.run));
+    adopted_runs_.push_back(entry.run.first.value);
+    counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(entry.run.length));
+    leaves_.add(LeafCell{entry.key, LeafValue(entry.run)});
+  } else if (entry.value.size() > kMaxInlineValueBytes) {
+    const OverflowRef run = co_await with_.writer.write_run(entry.value, durable_);
+    counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(run.length));
+    leaves_.add(LeafCell{entry.key, LeafValue(run)});
+  } else {
+    leaves_.add(LeafCell{entry.key, LeafValue(entry.value)});
+  }
+  if (leaves_.front_is_settled()) co_await emit_front(0);
+}
+
+void TreeMerge::drop_value(const LeafValue& value) {
+  if (!value.is_run()) return;
+  with_.free_list.release(run_extent(value.run()), value.run().birth);
+  counts_.overflow_blocks -= static_cast<std::int64_t>(run_blocks(value.run().length));
+}
+
+void TreeMerge::supersede(const PagePointer& pointer) {
+  with_.free_list.release(Extent{pointer.page, 1}, pointer.birth);
+  --counts_.tree_pages;
+  ++counts_.pages_touched;
+}
+
+BranchPacker& TreeMerge::branches(unsigned level) {
+  STORE_ASSERT(level >= 1 && level < kMaxHeight);
+  if (branches_.size() < level) {
+    branches_.resize(level);
+    branch_pages_.resize(level);
+  }
+  return branches_[level - 1];
+}
+
+monterey::Task<> TreeMerge::add_child(unsigned level, std::string_view separator, PagePointer child) {
+  branches(level).add(BranchCell{separator, child});
+  if (branches(level).front_is_settled()) co_await emit_front(level);
+}
+
+monterey::Task<> TreeMerge::carry_over(unsigned level, std::string_view separator, PagePointer child) {
+  for (unsigned below = 0; below < level; ++below) co_await end_run(below);
+  co_await add_child(level, separator, child);
+}
+
+monterey::Task<> TreeMerge::end_run(unsigned level) {
+  if (level == 0) {
+    leaves_.settle();
+    while (!leaves_.empty()) co_await emit_front(0);
+    run_has_pages_ = false;
+    run_is_hot_ = false;
+    co_return;
+  }
+  branches(level).settle();
+  while (!branches(level).empty()) co_await emit_front(level);
+}
+
+monterey::Task<> TreeMerge::emit_front(unsigned level) {
+  while (!with_.writer.has_room()) co_await with_.writer.make_room();
+  const PageWriter::Place place = with_.writer.place();
+  const std::span<std::byte, kPageBytes> bytes(place.bytes, kPageBytes);
+  std::string separator;
+  if (level == 0) {
+    const std::span<const LeafCell> cells = leaves_.front();
+    separator = run_has_pages_ ? std::string(shortest_separator(last_leaf_key_, cells.front().key)) : run_lower_;
+    last_leaf_key_ = cells.back().key;
+    encode_leaf(cells, bytes);
+    leaves_.pop_front();
+    run_has_pages_ = true;
+  } else {
+    const std::span<const BranchCell> cells = branches(level).front();
+    separator = cells.front().separator;
+    encode_branch(cells, static_cast<std::uint8_t>(level), bytes);
+    branches(level).pop_front();
+    ++branch_pages_[level - 1];
+  }
+  const PagePointer pointer = seal_page(bytes, place.page, building_);
+  ++counts_.tree_pages;
+  if (level > 0 || run_is_hot_) with_.cache.insert_clean(pointer, bytes);
+  co_await add_child(level + 1, separator, pointer);
+}
+
+monterey::Task<TreeRoot> TreeMerge::finish() {
+  co_await end_run(0);
+  for (unsigned level = 1;; ++level) {
+    const bool top = branches_.size() <= level ||
+                     std::all_of(branches_.begin() + level, branches_.end(), [](const auto& b) { return b.empty(); });
+    if (top && branches(level).empty() && branch_pages_[level - 1] == 0) {
+      co_return TreeRoot{PagePointer{}, 0, building_};
+    }
+    if (top && branch_pages_[level - 1] == 0 && branches(level).cell_count() == 1) {
+      const PagePointer root = branches(level).front().front().child;
+      co_return TreeRoot{root, static_cast<std::uint8_t>(level), building_};
+    }
+    co_await end_run(level);
+  }
+}
+
+}  // namespace store

@@ -1,0 +1,125 @@
+// Merges a write buffer into the tree: builds a new state beside the old one, bottom-up, and leaves the old untouched.
+//
+// The walk goes down only where the buffer has entries. Each touched leaf is read once, ahead and at depth, and written
+// once; untouched subtrees are carried over by their pointers. Every level has one packer, which takes the cells of the
+// level's rewritten neighbours and divides them into pages; it is emptied whenever an untouched page of its level
+// follows. Memory stays within the staging that the caller gives and one page copy per level.
+//
+// A leaf that shrank below a third of a page draws its untouched right neighbour into the merge, and so does a branch; an
+// empty one disappears. Superseded pages and runs are released to the free list as of the generation being built; if the
+// merge throws, the caller aborts the commit, which undoes that.
+//
+// Lives for one cut of one flush, in the flusher's task. drain() must have completed before it is destroyed.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <monterey/task.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/cache/page_cache.hpp"
+#include "store/freelist/free_list.hpp"
+#include "store/tree/leaf_reader.hpp"
+#include "store/tree/packer.hpp"
+#include "store/tree/page_writer.hpp"
+#include "store/tree/root.hpp"
+#include "store/writebuf/write_buffer.hpp"
+
+namespace store {
+
+struct MergeCounts {
+  std::int64_t entries = 0;          // change of the number of entries in the tree
+  std::int64_t tree_pages = 0;       // … of tree pages
+  std::int64_t overflow_blocks = 0;  // … of blocks in overflow runs
+  std::uint64_t pages_read = 0;      // leaves read from the device
+  std::uint64_t pages_touched = 0;   // pages of the old tree that were replaced
+
+  MergeCounts& operator+=(const MergeCounts& other);
+};
+
+class TreeMerge {
+ public:
+  struct Resources {
+    BlockDevice& device;
+    PageCache& cache;
+    FreeList& free_list;
+    PageWriter& writer;
+    std::span<std::byte> read_slots;
+    monterey::IoClass io_class;
+  };
+
+  // `durable` is the generation that readers of the write buffer pin: the birth of runs that move from there to the tree.
+  TreeMerge(const Resources& resources, TreeRoot from, Generation building, Generation durable);
+  TreeMerge(const TreeMerge&) = delete;
+  TreeMerge& operator=(const TreeMerge&) = delete;
+
+  // Applies the newest version of every key with after < sequence number <= at. Errors: corruption, io_error, no_space.
+  monterey::Task<TreeRoot> run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
+  monterey::Task<> drain();
+
+  const MergeCounts& counts() const { return counts_; }
+  // The first blocks of the reserved runs that moved from the buffer into the tree.
+  const std::vector<std::uint32_t>& adopted_runs() const { return adopted_runs_; }
+
+ private:
+  using Page = std::array<std::byte, kPageBytes>;
+  using UpperBound = std::optional<std::string>;  // nullopt: no bound
+
+  // The part of the descent that finds the leaves to read: walks the buffer with an iterator of its own, ahead of the merge.
+  struct PlanLevel {
+    std::unique_ptr<Page> page;
+    unsigned level = 0;
+    UpperBound upper;
+  };
+
+  monterey::Task<std::optional<PagePointer>> plan_next();
+  monterey::Task<> read_ahead();
+  monterey::Task<> load_branch(PagePointer pointer, unsigned level, Page* into);
+
+  monterey::Task<> merge_page(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
+  monterey::Task<> merge_branch(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
+  monterey::Task<> merge_leaf(PagePointer pointer, std::string lower, UpperBound upper);
+  monterey::Task<> pack_leaf(LeafView leaf);
+  monterey::Task<> pack_changes(std::string lower);
+
+  bool wants_neighbour(unsigned level) const;
+  bool changes_below(const UpperBound& upper) const;
+  void collect_changes(const UpperBound& upper);
+
+  monterey::Task<> add_entry(EntryView entry);
+  monterey::Task<> add_child(unsigned level, std::string_view separator, PagePointer child);
+  monterey::Task<> carry_over(unsigned level, std::string_view separator, PagePointer child);
+  monterey::Task<> end_run(unsigned level);
+  monterey::Task<> emit_front(unsigned level);
+  monterey::Task<TreeRoot> finish();
+
+  BranchPacker& branches(unsigned level);
+  void drop_value(const LeafValue& value);
+  void supersede(const PagePointer& pointer);
+
+  Resources with_;
+  TreeRoot from_;
+  Generation building_;
+  Generation durable_;
+  LeafReader reader_;
+  std::optional<WriteBuffer::Iterator> input_;
+  std::optional<WriteBuffer::Iterator> plan_input_;
+  std::vector<PlanLevel> plan_;
+  bool plan_done_ = false;
+  std::vector<EntryView> changes_;  // for the leaf being merged
+
+  LeafPacker leaves_;
+  std::string run_lower_;      // the separator of the first page of the run of leaves
+  std::string last_leaf_key_;  // of the page before, within the run
+  bool run_has_pages_ = false;
+  bool run_is_hot_ = false;    // its old leaves were in the cache
+  std::vector<BranchPacker> branches_;       // [level - 1]
+  std::vector<std::uint64_t> branch_pages_;  // emitted, by level - 1
+  MergeCounts counts_;
+  std::vector<std::uint32_t> adopted_runs_;
+};
+
+}  // namespace store
