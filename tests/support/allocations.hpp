@@ -5,6 +5,17 @@
 
 namespace store::test {
 
+// Off under clang's sanitizers, whose own operator new cannot be replaced: allocations() is then always 0.
+#if defined(__clang__)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define STORE_COUNTS_ALLOCATIONS 0
+#endif
+#endif
+#ifndef STORE_COUNTS_ALLOCATIONS
+#define STORE_COUNTS_ALLOCATIONS 1
+#endif
+inline constexpr bool kCountsAllocations = STORE_COUNTS_ALLOCATIONS != 0;
+
 // Allocations so far by the calling thread.
 std::uint64_t allocations() noexcept;
 
