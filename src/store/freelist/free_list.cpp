@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kLoadsAtOnce = 32;
 constexpr std::uint32_t kWindowClassBlocks = 16;  // windows that differ by less count as equally empty
+constexpr std::uint64_t kCrumbsShare = 64;        // of the blocks in use, one in so many may be left free in crumbs
 static_assert(kWindowBlocks / kWindowClassBlocks < RegionRanking::kClasses);
 static_assert(std::bit_width(kRegionBlocks) < RegionRanking::kClasses);
 
@@ -355,21 +356,24 @@ monterey::Task<Extent> FreeList::allocate_pages(std::uint32_t wanted) {
 
 monterey::Task<Extent> FreeList::take_pages(std::uint32_t wanted) {
   if (!parents_loaded_) co_await load_parents();
+  bool may_grow = true;
   for (;;) {
     if (const auto extent = take_from_window(wanted)) co_return *extent;
-    if (const auto region = emptiest_region()) {
+    const std::uint64_t first = high_water_;
+    const std::uint64_t limit = capacity();
+    if (first >= limit) may_grow = false;
+    const auto region = emptiest_region();
+    if (region && !(may_grow && only_crumbs_left(*region))) {
       if (!is_loaded(*region)) {
         co_await load_region(*region, monterey::IoClass::foreground);
         continue;
       }
-      const std::uint32_t first = regions_[*region]->emptiest_window() * kWindowBlocks;
-      window_ = Window{*region, first, first + kWindowBlocks};
+      const std::uint32_t window = regions_[*region]->emptiest_window() * kWindowBlocks;
+      window_ = Window{*region, window, window + kWindowBlocks};
       continue;
     }
-    // Nothing below the mark: what the device has behind it already, else let it grow.
-    const std::uint64_t first = high_water_;
-    const std::uint64_t limit = capacity();
-    if (first >= limit) throw_no_space(wanted);
+    if (!may_grow) throw_no_space(wanted);
+    // Past the mark: what the device has there already, else let it grow.
     const std::uint64_t in_region = kRegionBlocks - first % kRegionBlocks;
     std::uint64_t count = std::min({std::uint64_t{wanted}, limit - first, in_region});
     if (in_region < kRegionBlocks && !is_loaded(region_count() - 1)) {
@@ -377,7 +381,12 @@ monterey::Task<Extent> FreeList::take_pages(std::uint32_t wanted) {
       continue;
     }
     if (device_.size_blocks() <= first) {
-      co_await device_.grow(first + count);
+      try {
+        co_await device_.grow(first + count);
+      } catch (const Error& error) {
+        if (error.errc() != Errc::no_space || free_blocks_ == 0) throw;
+        may_grow = false;
+      }
       continue;
     }
     count = std::min(count, device_.size_blocks() - first);
@@ -386,6 +395,12 @@ monterey::Task<Extent> FreeList::take_pages(std::uint32_t wanted) {
     take(extent, Purpose::allocation);
     co_return extent;
   }
+}
+
+// Whether the emptiest windows have a few blocks at most, and all together little: then pages rather go past the mark,
+// where they lie together, and what is left serves the allocator's own pages and short runs.
+bool FreeList::only_crumbs_left(std::uint32_t emptiest) const noexcept {
+  return by_window_.rank(emptiest) <= 1 && free_blocks_ <= high_water_ / kCrumbsShare;
 }
 
 monterey::Task<Extent> FreeList::allocate_run(std::uint32_t blocks) {
@@ -402,30 +417,37 @@ monterey::Task<Extent> FreeList::reserve_run(std::uint32_t blocks) {
 monterey::Task<Extent> FreeList::take_run(std::uint32_t blocks, Purpose purpose) {
   if (!parents_loaded_) co_await load_parents();
   for (;;) {
-    if (const auto region = fitting_region(blocks)) {
+    const auto region = fitting_region(blocks);
+    std::optional<Region::Run> run;
+    if (region) {
       if (!is_loaded(*region)) {
         co_await load_region(*region, monterey::IoClass::foreground);
         continue;
       }
-      const auto run = regions_[*region]->best_fit(blocks);
+      run = regions_[*region]->best_fit(blocks);
       by_run_.set(*region, run_class(longest_in(*region)));
       if (!run) continue;  // its longest run was only a bound, and is exact now
-      const Extent extent{PageNo(*region * kRegionBlocks + run->first), blocks};
-      take(extent, purpose);
-      co_return extent;
     }
     if (blocks >= kWindowBlocks) {
-      Gap gap = find_spanning(blocks);
-      const Extent extent{PageNo(static_cast<std::uint32_t>(gap.first)), blocks};
-      if (!gap.to_load && gap.blocks > 0) gap.to_load = first_unloaded(extent);
+      // Reading regions only to see whether they have a gap between them is worth it when there is no other.
+      Gap gap = find_spanning(blocks, run ? Bounds::skip : Bounds::load);
+      if (gap.blocks > 0 && (!run || gap.blocks < run->count)) {
+        const Extent extent{PageNo(static_cast<std::uint32_t>(gap.first)), blocks};
+        gap.to_load = first_unloaded(extent);
+        if (!gap.to_load) {
+          take(extent, purpose);
+          co_return extent;
+        }
+      }
       if (gap.to_load) {
         co_await load_region(*gap.to_load, monterey::IoClass::foreground);
         continue;
       }
-      if (gap.blocks > 0) {
-        take(extent, purpose);
-        co_return extent;
-      }
+    }
+    if (run) {
+      const Extent extent{PageNo(*region * kRegionBlocks + run->first), blocks};
+      take(extent, purpose);
+      co_return extent;
     }
     if (high_water_ % kRegionBlocks != 0 && !is_loaded(region_count() - 1)) {
       co_await load_region(region_count() - 1, monterey::IoClass::foreground);
@@ -458,8 +480,8 @@ std::optional<std::uint32_t> FreeList::fitting_region(std::uint32_t blocks) cons
 }
 
 // The shortest gap of at least `blocks` that reaches from one region into the next or over several. Of a region that is not
-// loaded, only an upper bound is known of what is free at its ends: when that would do, it is to be loaded first.
-FreeList::Gap FreeList::find_spanning(std::uint64_t blocks) const noexcept {
+// loaded, only an upper bound is known of what is free at its ends: when that would do, it is to be loaded first, or skipped.
+FreeList::Gap FreeList::find_spanning(std::uint64_t blocks, Bounds bounds_only) const noexcept {
   Gap best;
   std::uint64_t first = 0;
   std::uint64_t length = 0;            // free up to the end of the region before, from `first` on
@@ -476,15 +498,16 @@ FreeList::Gap FreeList::find_spanning(std::uint64_t blocks) const noexcept {
       continue;
     }
     const bool loaded = is_loaded(region);
-    const std::uint32_t leading = loaded ? regions_[region]->leading() : longest_in(region);
+    const bool known = loaded || bounds_only == Bounds::skip;
+    const std::uint32_t leading = loaded ? regions_[region]->leading() : known ? 0 : longest_in(region);
     if (length > 0 && length + leading >= blocks) {
       if (bound) return {0, 0, bound};
-      if (!loaded && length < blocks) return {0, 0, region};
+      if (!known && length < blocks) return {0, 0, region};
       consider(length + leading);
     }
-    length = loaded ? regions_[region]->trailing(all) : longest_in(region);
+    length = loaded ? regions_[region]->trailing(all) : known ? 0 : longest_in(region);
     first = base + all - length;
-    bound = loaded ? std::nullopt : std::optional(region);
+    bound = known ? std::nullopt : std::optional(region);
   }
   if (length >= blocks) {
     if (bound) return {0, 0, bound};

@@ -86,7 +86,8 @@ class FreeList {
   void begin(Generation building);
 
   // Takes 1..wanted contiguous blocks for pages: from the emptiest 1 MiB windows first, past the high-water mark when
-  // nothing below it is left. Errors: no_space, io_error, corruption; the state is as before the call. Suspends when a
+  // little below it is left (windows of at most 16 free blocks, 1/64 of the blocks in use in all); to the last block when
+  // it cannot rise. Errors: no_space, io_error, corruption; the state is as before the call. Suspends when a
   // region must be loaded or the device must grow.
   monterey::Task<Extent> allocate_pages(std::uint32_t wanted);
   // Takes `blocks` contiguous blocks: the shortest fitting gap of the best region, gaps over several regions for runs of
@@ -154,7 +155,7 @@ class FreeList {
 
   // An allocator page that the commit writes: its new place, and what its parent is to hold.
   struct Placement {
-    PageNo page;
+    PageNo page;  // 0 until it has one
     BitmapParentCell cell;
   };
   using PageKey = std::pair<std::uint8_t, std::uint32_t>;  // level, index
@@ -201,11 +202,13 @@ class FreeList {
 
   // Searching.
   std::optional<std::uint32_t> emptiest_region() const noexcept;
+  bool only_crumbs_left(std::uint32_t emptiest) const noexcept;
   std::optional<Extent> take_from_window(std::uint32_t wanted);
   monterey::Task<Extent> take_pages(std::uint32_t wanted);
   monterey::Task<Extent> take_run(std::uint32_t blocks, Purpose purpose);
   std::optional<std::uint32_t> fitting_region(std::uint32_t blocks) const noexcept;
-  Gap find_spanning(std::uint64_t blocks) const noexcept;
+  enum class Bounds : std::uint8_t { load, skip };
+  Gap find_spanning(std::uint64_t blocks, Bounds bounds_only) const noexcept;
   std::uint64_t tail_gap() const noexcept;
   std::uint64_t capacity() const;
   [[noreturn]] void throw_no_space(std::uint64_t wanted) const;
@@ -215,6 +218,7 @@ class FreeList {
   void apply_release(const Released& released);
   std::vector<PageKey> dirty_pages() const;
   const BitmapParentCell* stored(PageKey key) const noexcept;
+  bool supersede_dirty();
   monterey::Task<> place(PageKey key);
   std::optional<PageNo> take_own_page(PageKey key);
   monterey::Task<> write_placed();

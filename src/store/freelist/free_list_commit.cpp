@@ -125,17 +125,27 @@ std::optional<PageNo> FreeList::take_own_page(PageKey key) {
   return extent.first;
 }
 
-// Gives a dirty page its new block and supersedes its old one.
+// Gives a dirty page its new block.
 monterey::Task<> FreeList::place(PageKey key) {
   std::optional<PageNo> page = take_own_page(key);
   if (!page) {
     const Extent extent = co_await take_pages(1);
     page = extent.first;
   }
-  placed_.emplace(key, Placement{*page, {}});
-  if (const BitmapParentCell* old = stored(key)) {
-    released_.push_back({Extent{old->child.page, 1}, old->child.birth, building_});
+  placed_[key].page = *page;
+}
+
+// Notes what is dirty and was not known to be, and supersedes its old pages. Returns whether there was anything.
+bool FreeList::supersede_dirty() {
+  bool found = false;
+  for (const PageKey& key : dirty_pages()) {
+    if (!placed_.try_emplace(key).second) continue;
+    found = true;
+    if (const BitmapParentCell* old = stored(key)) {
+      released_.push_back({Extent{old->child.page, 1}, old->child.birth, building_});
+    }
   }
+  return found;
 }
 
 monterey::Task<AllocatorRoot> FreeList::seal() {
@@ -143,16 +153,21 @@ monterey::Task<AllocatorRoot> FreeList::seal() {
   phase_ = Phase::sealing;
   if (!parents_loaded_) co_await load_parents();
   co_await apply_releases();
-  // Each page placed and each one superseded may dirty a region; blocks are only taken, so this ends. The last round finds
-  // nothing to do and does not suspend: what it saw is what is serialised.
-  for (bool complete = false; !complete;) {
-    complete = true;
-    for (const PageKey& key : dirty_pages()) {
-      if (placed_.contains(key)) continue;
+  // A page superseded may dirty a region, and then its page; so may one placed where nothing dirty has a block left. Both
+  // only add to what is dirty, so this ends. The last round finds nothing to do and does not suspend: what it saw is what
+  // is serialised.
+  for (;;) {
+    if (supersede_dirty()) {
+      co_await apply_releases();
+      continue;
+    }
+    bool complete = true;
+    for (const auto& [key, placed] : placed_) {
+      if (placed.page != PageNo()) continue;
       complete = false;
       co_await place(key);
     }
-    if (!complete) co_await apply_releases();
+    if (complete) break;
   }
   phase_ = Phase::sealed;
   if (placed_.empty()) {
