@@ -141,7 +141,11 @@ monterey::Task<bool> ScanCore::advance() {
 }
 
 monterey::Task<> ScanCore::wait_for_tree() {
-  co_await (options_.reverse ? tree_->prev() : tree_->next());
+  if (options_.reverse) {
+    co_await tree_->prev();
+  } else {
+    co_await tree_->next();
+  }
   tree_moves_ = false;
   read_tree_key();
 }

@@ -1,0 +1,323 @@
+// Random operations on a partition against std::map, with small caches and buffers, flushes running beside, reopening, open
+// scans held against the model's copy of their start, and check() after every run. `--seed=N` replays one seed.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <random>
+#include <store/store.hpp>
+#include <string>
+#include <vector>
+
+#include "support/mem_block_device.hpp"
+#include "support/run_in_cluster.hpp"
+#include "support/seed.hpp"
+
+namespace store {
+namespace {
+
+using test::MemBlockDevice;
+using test::MemDisk;
+
+constexpr int kOperations = 5'000;
+constexpr std::uint64_t kSeedsPerTest = 50;
+
+using Model = std::map<std::string, std::string>;
+
+class Run {
+ public:
+  explicit Run(std::uint64_t seed) : seed_(seed), random_(seed) {
+    config_.wal_mode = WalMode::none;
+    config_.cache_pages = pick<std::size_t>({8, 9, 16, 64, 512});
+    config_.write_buffer_bytes = pick<std::size_t>({16u << 10, 64u << 10, 256u << 10});
+    config_.write_buffer_count = pick<std::size_t>({2, 3});
+    config_.io_depth = pick<std::size_t>({2, 16, 128});
+    key_space_ = pick<std::uint64_t>({50, 1'000, 20'000});
+    long_keys_ = below(4) == 0;
+    big_values_ = below(3) == 0;
+    disk_ = std::make_shared<MemDisk>();
+    if (below(2) == 0) {
+      disk_->complete_by([this](const test::Operation&) {
+        return below(2) == 0 ? MemDisk::Completion::yield : MemDisk::Completion::at_once;
+      });
+    }
+  }
+
+  const PartitionConfig& config() const { return config_; }
+
+  monterey::Task<> run() {
+    std::optional<Partition> db(co_await Partition::create(device(), config_));
+    for (int i = 0; i < kOperations && !testing::Test::HasFailure(); ++i) {
+      operation_ = i;
+      co_await step(db);
+    }
+    scans_.clear();
+    co_await compare_all(*db);
+    co_await db->flush();
+    co_await expect_clean(*db);
+    co_await db->close();
+  }
+
+ private:
+  struct OpenScan {
+    Scan scan;
+    std::vector<std::pair<std::string, std::string>> expected;
+    std::size_t next = 0;
+  };
+
+  std::uint64_t below(std::uint64_t n) { return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_); }
+  template <class T>
+  T pick(std::initializer_list<T> from) {
+    return *(from.begin() + below(from.size()));
+  }
+  std::unique_ptr<BlockDevice> device() { return std::make_unique<MemBlockDevice>(disk_); }
+
+  std::string key() {
+    const std::uint64_t n = below(key_space_);
+    std::string key = fmt::format("{:x}", n * 0x9E3779B97F4A7C15u);
+    key.resize(std::min<std::size_t>(key.size(), 1 + n % 16));
+    if (long_keys_ && n % 5 == 0) key.append(n % 1000, static_cast<char>(n % 256));
+    if (n % 7 == 0) key.push_back('\0');
+    return key.substr(0, 1024);
+  }
+
+  std::string value() {
+    std::uint64_t bytes = below(150);
+    if (big_values_) {
+      const std::uint64_t kind = below(100);
+      if (kind < 5) bytes = 1000 + below(50);
+      if (kind >= 5 && kind < 10) bytes = below(20'000);
+      if (kind == 10) bytes = 65'000 + below(100'000);
+    }
+    std::string value = fmt::format("{}:", ++values_);
+    value.resize(bytes, static_cast<char>('a' + values_ % 26));
+    return value;
+  }
+
+  std::optional<std::string> expected(const std::string& key) const {
+    const auto at = model_.find(key);
+    if (at == model_.end()) return std::nullopt;
+    return at->second;
+  }
+  void set(const std::string& key, const std::optional<std::string>& value) {
+    if (value) {
+      model_[key] = *value;
+    } else {
+      model_.erase(key);
+    }
+  }
+  std::string where() const { return fmt::format("seed {}, operation {}", seed_, operation_); }
+  static std::string shown(const std::optional<std::string>& value) {
+    return value ? fmt::format("{} bytes '{}'", value->size(), value->substr(0, 20)) : "nothing";
+  }
+  void expect_same(const std::string& what, const std::optional<std::string>& got,
+                   const std::optional<std::string>& want) const {
+    EXPECT_TRUE(got == want) << where() << ": " << what << ": got " << shown(got) << ", want " << shown(want);
+  }
+
+  monterey::Task<> step(std::optional<Partition>& db) {
+    const std::uint64_t kind = below(1000);
+    if (kind < 400) {
+      const std::string k = key();
+      const std::string v = value();
+      co_await db->put(k, v);
+      model_[k] = v;
+    } else if (kind < 500) {
+      const std::string k = key();
+      co_await db->erase(k);
+      model_.erase(k);
+    } else if (kind < 650) {
+      const std::string k = key();
+      const std::optional<std::string> got = co_await db->get(k);
+      expect_same("get", got, expected(k));
+    } else if (kind < 680) {
+      const std::string k = key();
+      const auto got = co_await db->get_pinned(k);
+      std::optional<std::string> copy;
+      if (got) copy.emplace(got->view());
+      expect_same("get_pinned", copy, expected(k));
+      const bool there = co_await db->contains(k);
+      EXPECT_EQ(there, copy.has_value()) << where();
+    } else if (kind < 720) {
+      co_await many(*db);
+    } else if (kind < 760) {
+      co_await batch(*db);
+    } else if (kind < 800) {
+      co_await compare_and_put(*db);
+    } else if (kind < 850) {
+      co_await open_scan(*db);
+    } else if (kind < 980) {
+      co_await advance_scan();
+    } else if (kind < 993) {
+      co_await db->flush();
+    } else if (kind < 997) {
+      co_await reopen(db);
+    } else {
+      co_await compare_all(*db);
+    }
+  }
+
+  monterey::Task<> many(Partition& db) {
+    std::vector<std::string> keys(1 + below(40));
+    for (std::string& k : keys) k = key();
+    const std::vector<std::string_view> views(keys.begin(), keys.end());
+    const auto got = co_await db.get_many(views);
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      std::optional<std::string> copy;
+      if (got[i]) copy.emplace(got[i]->view());
+      expect_same("get_many", copy, expected(keys[i]));
+    }
+  }
+
+  monterey::Task<> batch(Partition& db) {
+    WriteBatch batch;
+    Model after = model_;
+    const std::uint64_t changes = 1 + below(below(20) == 0 ? 2'000 : 20);
+    for (std::uint64_t i = 0; i < changes; ++i) {
+      const std::string k = key();
+      if (below(4) == 0) {
+        batch.erase(k);
+        after.erase(k);
+      } else {
+        const std::string v = value();
+        batch.put(k, v);
+        after[k] = v;
+      }
+    }
+    bool holds = true;
+    for (std::uint64_t i = below(3); i > 0; --i) {
+      const std::string k = key();
+      std::optional<std::string> want = expected(k);
+      if (below(4) == 0) {
+        want = want ? std::nullopt : std::optional<std::string>("something else");
+        holds = false;
+      }
+      batch.expect(k, want);
+    }
+    bool applied = true;
+    try {
+      co_await db.write(std::move(batch));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.errc(), Errc::conflict) << where() << ": " << error.what();
+      applied = false;
+    }
+    EXPECT_EQ(applied, holds) << where();
+    if (applied) model_ = std::move(after);
+  }
+
+  monterey::Task<> compare_and_put(Partition& db) {
+    const std::string k = key();
+    std::optional<std::string> want = expected(k);
+    const bool right = below(3) != 0;
+    if (!right) want = want ? std::nullopt : std::optional<std::string>("something else");
+    std::optional<std::string> desired;
+    if (below(4) != 0) desired = value();
+    std::optional<std::string_view> want_view;
+    if (want) want_view = *want;
+    std::optional<std::string_view> desired_view;
+    if (desired) desired_view = *desired;
+    const bool done = co_await db.compare_and_put(k, want_view, desired_view);
+    EXPECT_EQ(done, right) << where();
+    if (done) set(k, desired);
+  }
+
+  monterey::Task<> open_scan(Partition& db) {
+    if (scans_.size() >= 8) scans_.erase(scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size())));
+    std::string from = below(4) == 0 ? std::string() : key();
+    std::optional<std::string> to;
+    if (below(3) != 0) to = key();
+    ScanOptions options;
+    options.reverse = below(2) == 0;
+    if (below(4) == 0) options.limit = below(30);
+    options.prefetch_pages = below(2) == 0 ? 0 : 64;
+    std::vector<std::pair<std::string, std::string>> want;
+    for (auto at = model_.lower_bound(from); at != model_.end() && (!to || at->first < *to); ++at) want.push_back(*at);
+    if (options.reverse) std::ranges::reverse(want);
+    if (want.size() > options.limit) want.resize(options.limit);
+    Scan scan = co_await db.scan(from, to, options);
+    scans_.push_back(OpenScan{std::move(scan), std::move(want), 0});
+  }
+
+  monterey::Task<> advance_scan() {
+    if (scans_.empty()) co_return;
+    const auto at = scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size()));
+    for (std::uint64_t steps = 1 + below(below(5) == 0 ? 500 : 20); steps > 0; --steps) {
+      const bool more = co_await at->scan.advance();
+      EXPECT_EQ(more, at->next < at->expected.size()) << where() << ": scan, entry " << at->next;
+      if (!more || testing::Test::HasFailure()) {
+        scans_.erase(at);
+        co_return;
+      }
+      EXPECT_EQ(at->scan.key(), at->expected[at->next].first) << where();
+      EXPECT_TRUE(at->scan.value() == at->expected[at->next].second) << where() << ": scan, value of entry " << at->next;
+      ++at->next;
+    }
+  }
+
+  monterey::Task<> reopen(std::optional<Partition>& db) {
+    if (below(2) == 0) {
+      co_await db->close();
+    } else {
+      co_await db->flush();  // then dropped as in a crash
+    }
+    scans_.clear();
+    db.reset();
+    db.emplace(co_await Partition::open(device(), config_));
+    co_await expect_clean(*db);
+  }
+
+  monterey::Task<> compare_all(Partition& db) {
+    auto scan = co_await db.scan("");
+    auto want = model_.begin();
+    for (;;) {
+      const bool more = co_await scan.advance();
+      EXPECT_EQ(more, want != model_.end()) << where() << ": full scan";
+      if (!more || want == model_.end()) break;
+      EXPECT_EQ(scan.key(), want->first) << where() << ": full scan";
+      EXPECT_TRUE(scan.value() == want->second) << where() << ": full scan, key " << want->first;
+      if (testing::Test::HasFailure()) break;
+      ++want;
+    }
+  }
+
+  monterey::Task<> expect_clean(Partition& db) {
+    const CheckReport report = co_await db.check();
+    EXPECT_TRUE(report.ok) << where() << ": " << (report.errors.empty() ? "" : report.errors.front());
+  }
+
+  std::uint64_t seed_;
+  std::mt19937_64 random_;
+  PartitionConfig config_;
+  std::uint64_t key_space_ = 0;
+  bool long_keys_ = false;
+  bool big_values_ = false;
+  std::shared_ptr<MemDisk> disk_;
+  Model model_;
+  std::vector<OpenScan> scans_;
+  std::uint64_t values_ = 0;
+  int operation_ = 0;
+};
+
+void run_seed(std::uint64_t seed) {
+  SCOPED_TRACE(fmt::format("replay with --seed={}", seed));
+  Run run(seed);
+  test::run_in_cluster(run.config().buffer_config(), [&run] { return run.run(); });
+}
+
+class PartitionModel : public testing::TestWithParam<std::uint64_t> {};
+
+TEST_P(PartitionModel, EqualsAMap) {
+  if (const auto seed = test::requested_seed()) {
+    run_seed(*seed);
+    return;
+  }
+  const std::uint64_t first = GetParam() * kSeedsPerTest + 1;
+  for (std::uint64_t seed = first; seed < first + kSeedsPerTest && !HasFailure(); ++seed) run_seed(seed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, PartitionModel, testing::Range<std::uint64_t>(0, 4));
+
+}  // namespace
+}  // namespace store
