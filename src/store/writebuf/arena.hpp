@@ -54,6 +54,9 @@ class Arena {
   std::size_t used_bytes() const noexcept { return used_units_ == 1 ? 0 : used_units_ * kUnitBytes; }
   std::size_t free_bytes() const noexcept { return (capacity_units_ - used_units_) * kUnitBytes; }
 
+  // Forgets everything; references and views become invalid.
+  void clear() noexcept { used_units_ = 1; }
+
   // Append; the caller has checked that free_bytes() suffices.
   NodeRef append_node(std::string_view key) noexcept {
     const NodeRef ref{take(node_bytes(key.size()))};

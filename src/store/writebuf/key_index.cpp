@@ -19,4 +19,11 @@ KeyIndex::Place KeyIndex::find(std::string_view key, std::uint64_t hash, const A
   return {kNoNode, slot, hash};
 }
 
+void KeyIndex::clear_around(std::uint64_t hash) noexcept {
+  for (std::size_t slot = home(hash); slots_[slot] != 0;) {
+    slots_[slot] = 0;
+    if (++slot == slot_count_) slot = 0;
+  }
+}
+
 }  // namespace store

@@ -5,6 +5,7 @@
 // borrowed, zeroed memory of the buffer.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -37,6 +38,11 @@ class KeyIndex {
   void insert(const Place& place, NodeRef node) noexcept {
     slots_[place.slot] = (static_cast<Slot>(place.hash) & ~node_mask_) | static_cast<Slot>(node);
   }
+  // Empties the stretch of slots in which a key of this hash may be. Only good for emptying all: done for every key
+  // it empties the index; a key that is left out may become unfindable.
+  void clear_around(std::uint64_t hash) noexcept;
+  void clear() noexcept { std::fill_n(slots_, slot_count_, Slot{0}); }
+
   void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(&slots_[home(hash)]); }
 
  private:

@@ -31,17 +31,17 @@ std::uint64_t key_prefix(std::string_view key, std::size_t skip) noexcept {
 }
 
 SortRecord SortedRuns::make_record(NodeRef node, std::size_t skip) const noexcept {
-  const std::string_view key = arena_.key(node);
+  const std::string_view key = arena_->key(node);
   const std::uint64_t next = key_prefix(key, skip + 8);
   return {key_prefix(key, skip), (next & 0xFFFFFFFF00000000u) | static_cast<std::uint32_t>(node)};
 }
 
 bool SortedRuns::keys_less(const SortRecord& a, const SortRecord& b) const noexcept {
-  return arena_.key(a.node()) < arena_.key(b.node());
+  return arena_->key(a.node()) < arena_->key(b.node());
 }
 
 std::uint32_t SortedRuns::lower_bound(const Run& run, std::string_view key) const noexcept {
-  const std::string_view common = arena_.key(record(run.first).node()).substr(0, run.skip);
+  const std::string_view common = arena_->key(record(run.first).node()).substr(0, run.skip);
   const int order = key.substr(0, run.skip).compare(common);
   if (order != 0) return order < 0 ? run.first : run.end;
 
@@ -50,7 +50,7 @@ std::uint32_t SortedRuns::lower_bound(const Run& run, std::string_view key) cons
   for (std::size_t n = run.end - run.first; n > 0;) {
     const std::size_t half = n / 2;
     const SortRecord& middle = first[half];
-    const bool below = __builtin_expect(same_prefix(middle, wanted), 0) ? arena_.key(middle.node()) < key
+    const bool below = __builtin_expect(same_prefix(middle, wanted), 0) ? arena_->key(middle.node()) < key
                                                                         : prefix_less(middle, wanted);
     first += below ? half + 1 : 0;
     n = below ? n - half - 1 : half;
@@ -162,7 +162,7 @@ void SortedRuns::sort(std::size_t first, std::size_t end) noexcept {
 
 void SortedRuns::read_prefixes(std::size_t first, std::size_t end, std::size_t skip) noexcept {
   for (std::size_t i = first; i < end; ++i) {
-    if (i + kPrefetchDistance < end) arena_.prefetch(memory_.records[i + kPrefetchDistance].node());
+    if (i + kPrefetchDistance < end) arena_->prefetch(memory_.records[i + kPrefetchDistance].node());
     memory_.records[i] = make_record(memory_.records[i].node(), skip);
   }
 }

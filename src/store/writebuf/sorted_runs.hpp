@@ -65,7 +65,7 @@ class SortedRuns {
   // More runs than max_records records can ever be in.
   static constexpr std::size_t max_runs(std::size_t max_records) { return max_records / kMaxRunRecords + 10; }
 
-  SortedRuns(const Memory& memory, const Arena& arena) noexcept : memory_(memory), arena_(arena) {}
+  SortedRuns(const Memory& memory, const Arena& arena) noexcept : memory_(memory), arena_(&arena) {}
 
   std::size_t count() const noexcept { return count_; }
   std::uint64_t epoch() const noexcept { return epoch_; }
@@ -114,7 +114,7 @@ class SortedRuns {
   }
 
   Memory memory_;
-  const Arena& arena_;
+  const Arena* arena_;
   std::size_t count_ = 0;
   std::size_t sorted_end_ = 0;  // the tail is sorted up to here
   std::uint64_t epoch_ = 0;

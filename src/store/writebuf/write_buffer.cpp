@@ -14,37 +14,46 @@ constexpr std::size_t kArenaBytesPerKey = 48;
 static_assert(Arena::kMaxEntryOverheadBytes <= kArenaBytesPerKey);
 static_assert(std::is_trivially_copyable_v<OverflowRef>);
 
+// An index with fewer keys than one in so many slots is cleared key by key, else as a whole.
+constexpr std::size_t kSlotsPerKeyWorthClearing = 64;
+
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 63) & ~std::size_t{63}; }
 
 std::string_view bytes_of(const OverflowRef& run) { return {reinterpret_cast<const char*>(&run), sizeof run}; }
 
 }  // namespace
 
-// Where the parts of a buffer lie in its mapping; cache lines are not shared between them.
+// Where the parts of a buffer lie in its mapping: what every buffer touches first, so that it lies in few huge pages,
+// then the arena, which fills from its start. No two parts share a cache line.
 struct WriteBuffer::Layout {
   explicit Layout(std::size_t arena) : arena_bytes(arena & ~(Arena::kUnitBytes - 1)) {
     STORE_ASSERT(arena >= kMinArenaBytes && arena <= kMaxArenaBytes);
     max_keys = arena_bytes / kArenaBytesPerKey;
     slots = KeyIndex::slots_for(max_keys);
-    index_at = aligned(arena_bytes);
-    records_at = index_at + aligned(slots * sizeof(KeyIndex::Slot));
-    skips_at = records_at + aligned(max_keys * sizeof(SortRecord));
+    skips_at = aligned(slots * sizeof(KeyIndex::Slot));
     scratch_at = skips_at + aligned(SortedRuns::skip_count(max_keys) * sizeof(std::uint16_t));
-    total_bytes = scratch_at + SortedRuns::scratch_records(max_keys) * sizeof(SortRecord);
+    records_at = scratch_at + aligned(SortedRuns::scratch_records(max_keys) * sizeof(SortRecord));
+    arena_at = records_at + aligned(max_keys * sizeof(SortRecord));
+    total_bytes = arena_at + arena_bytes;
   }
 
-  SortedRuns::Memory runs(std::byte* base) const {
-    return {reinterpret_cast<SortRecord*>(base + records_at), reinterpret_cast<SortRecord*>(base + scratch_at),
-            reinterpret_cast<std::uint16_t*>(base + skips_at)};
+  KeyIndex index(std::byte* base) const {
+    return {reinterpret_cast<KeyIndex::Slot*>(base), slots, arena_bytes / Arena::kUnitBytes};
+  }
+  SortedRuns runs(std::byte* base, const Arena& arena) const {
+    return SortedRuns({.records = reinterpret_cast<SortRecord*>(base + records_at),
+                       .scratch = reinterpret_cast<SortRecord*>(base + scratch_at),
+                       .skips = reinterpret_cast<std::uint16_t*>(base + skips_at)},
+                      arena);
   }
 
   std::size_t arena_bytes;
   std::size_t max_keys;
   std::size_t slots;
-  std::size_t index_at;
-  std::size_t records_at;
   std::size_t skips_at;
   std::size_t scratch_at;
+  std::size_t records_at;
+  std::size_t arena_at;
   std::size_t total_bytes;
 };
 
@@ -53,12 +62,28 @@ std::shared_ptr<WriteBuffer> WriteBuffer::create(Options options) {
 }
 
 WriteBuffer::WriteBuffer(const Layout& layout)
-    : memory_(layout.total_bytes),
-      arena_(memory_.data(), layout.arena_bytes),
-      order_{.index = KeyIndex(reinterpret_cast<KeyIndex::Slot*>(memory_.data() + layout.index_at), layout.slots,
-                               layout.arena_bytes / Arena::kUnitBytes),
-             .runs = SortedRuns(layout.runs(memory_.data()), arena_)},
-      max_keys_(layout.max_keys) {}
+    : max_keys_(layout.max_keys),
+      memory_(layout.total_bytes),
+      arena_(memory_.data() + layout.arena_at, layout.arena_bytes),
+      order_{.index = layout.index(memory_.data()), .runs = layout.runs(memory_.data(), arena_)} {}
+
+void WriteBuffer::reset() noexcept {
+  STORE_ASSERT(live_iterators_ == 0);
+  settle();
+  const Layout layout(arena_.capacity_bytes());
+  if (keys() > layout.slots / kSlotsPerKeyWorthClearing) {
+    order_.index.clear();
+  } else {
+    for (std::size_t i = 0; i < order_.runs.count(); ++i) {
+      order_.index.clear_around(KeyIndex::hash(arena_.key(order_.runs.record(i).node())));
+    }
+  }
+  arena_.clear();
+  order_ = Order{.index = layout.index(memory_.data()), .runs = layout.runs(memory_.data(), arena_)};
+  entries_ = 0;
+  first_seq_ = last_seq_ = SeqNo{};
+  frozen_ = false;
+}
 
 std::size_t WriteBuffer::memory_bytes(std::size_t arena_bytes) {
   constexpr std::size_t kSharedCountBytes = 64;

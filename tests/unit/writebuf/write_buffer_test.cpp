@@ -275,6 +275,24 @@ TEST(WriteBuffer, FrozenTakesNothingMore) {
   EXPECT_EQ(all_forward(buffer->iterate()), (Pairs{{"a", "1"}, {"b", "2"}}));
 }
 
+TEST(WriteBuffer, ResetForgetsEverything) {
+  for (const std::uint64_t keys : {10u, 300u, 20'000u}) {  // cleared key by key, and as a whole
+    const auto buffer = WriteBuffer::create({.arena_bytes = std::size_t{2} << 20});
+    const std::size_t used_when_empty = buffer->bytes_used();
+    for (int round = 0; round < 3; ++round) {
+      for (std::uint64_t i = 1; i <= keys; ++i) ASSERT_TRUE(buffer->put(std::to_string(i), "v", SeqNo{i}));
+      EXPECT_EQ(buffer->keys(), keys);
+      buffer->freeze();
+      buffer->reset();
+      EXPECT_FALSE(buffer->frozen());
+      EXPECT_TRUE(buffer->empty());
+      EXPECT_EQ(buffer->bytes_used(), used_when_empty);
+      EXPECT_FALSE(buffer->find("1"));
+      EXPECT_TRUE(all_forward(buffer->iterate()).empty());
+    }
+  }
+}
+
 TEST(WriteBuffer, ManyOverwritesOfOneKeyStoreTheKeyOnce) {
   const auto buffer = WriteBuffer::create({});
   const std::string key = "a counter of sixty-four bytes, which many puts overwrite again..";
