@@ -301,11 +301,11 @@ class History {
 TEST(WriteBufferModel, AgreesWithAMapOfVersions) {
   const auto asked = test::requested_seed();
   const std::uint64_t first = asked.value_or(1);
-  const std::uint64_t last = asked ? first : first + 149;
+  const std::uint64_t last = asked ? first : first + 99;
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("--seed=" + std::to_string(seed));
     History history(seed);
-    history.run(seed % 10 == 0 ? 6000 : 1200);
+    history.run(seed % 10 == 0 ? 5000 : 800);
     if (HasFatalFailure()) return;
     history.start_anew();
     history.run(600);
@@ -315,7 +315,7 @@ TEST(WriteBufferModel, AgreesWithAMapOfVersions) {
 
 // Enough keys for several runs of the greatest length, in orders that merging treats differently.
 TEST(WriteBufferModel, OrdersManyKeys) {
-  constexpr std::size_t kKeys = 150'000;
+  constexpr std::size_t kKeys = 80'000;
   enum class Order { random, ascending, descending, two_prefixes };
   for (const Order order : {Order::random, Order::ascending, Order::descending, Order::two_prefixes}) {
     SCOPED_TRACE(static_cast<int>(order));
