@@ -47,7 +47,18 @@ class Run {
 
   const PartitionConfig& config() const { return config_; }
 
+  // Nothing of the partition may outlive the cluster, also when an operation fails.
   monterey::Task<> run() {
+    try {
+      co_await run_operations();
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << where() << ": " << error.what();
+    }
+    scans_.clear();
+  }
+
+ private:
+  monterey::Task<> run_operations() {
     std::optional<Partition> db(co_await Partition::create(device(), config_));
     for (int i = 0; i < kOperations && !testing::Test::HasFailure(); ++i) {
       operation_ = i;
@@ -60,7 +71,6 @@ class Run {
     co_await db->close();
   }
 
- private:
   struct OpenScan {
     Scan scan;
     std::vector<std::pair<std::string, std::string>> expected;

@@ -67,6 +67,7 @@ void encode_bitmap_parent(std::uint8_t level, std::uint32_t index, std::span<con
   put(page.data() + offsetof(layout::BitmapParentHeader, count), static_cast<std::uint32_t>(cells.size()));
   std::byte* at = page.data() + sizeof(layout::BitmapParentHeader);
   for (const BitmapParentCell& cell : cells) {
+    STORE_ASSERT(!cell.child.is_null());
     put_pointer(at, cell.child);
     put(at + offsetof(layout::BitmapParentEntry, free_blocks), cell.free.free_blocks);
     put(at + offsetof(layout::BitmapParentEntry, longest_run), cell.free.longest_run);
@@ -96,6 +97,7 @@ std::string check_bitmap_parent(ConstPageBytes page) {
   const Generation generation = page_generation(page.data());
   for (std::uint32_t slot = 0; slot < parent.count(); ++slot) {
     const auto [child, free] = parent.child(slot);
+    if (child.is_null()) return fmt::format("slot {} has a null pointer", slot);
     if (child.birth > generation) {
       return fmt::format("slot {} has a child of generation {} in a page of {}", slot, child.birth.value,
                          generation.value);

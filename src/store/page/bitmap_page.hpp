@@ -1,7 +1,7 @@
 // The allocator's pages. A bitmap page tells for each block of one region whether it is free (bit set); parent pages
-// form a tree above, of fixed fan-out, so that a child's place follows from its index. Behind its capacity a region's
-// bits are clear. Bit b of word w (little endian) stands for block region * kRegionBlocks + 64 * w + b. Layout:
-// docs/on-disk-format.md, "Bitmap" and "Bitmap parent".
+// form a tree above, of fixed fan-out, so that a child's place follows from its index. Every region that begins below
+// the high-water mark has a bitmap; bits at and beyond the mark are clear. Bit b of word w (little endian) stands for
+// block region * kRegionBlocks + 64 * w + b. Layout: docs/on-disk-format.md, "Bitmap" and "Bitmap parent".
 #pragma once
 
 #include <cstddef>
@@ -57,7 +57,7 @@ class BitmapView {
 void encode_bitmap(std::uint32_t region, ConstBitmapWords words, PageBytes page) noexcept;
 
 struct BitmapParentCell {
-  PagePointer child;  // null: nothing was ever written there; every block below is free
+  PagePointer child;  // not null
   FreeSummary free;
 };
 

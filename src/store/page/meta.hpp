@@ -38,7 +38,7 @@ struct Meta {
   std::uint8_t tree_height = 0;   // levels, leaves included; 0 when the store is empty
   PagePointer allocator_root;
   std::uint8_t allocator_levels = 0;       // levels of parents above the bitmaps: the root's level
-  std::uint64_t high_water = kMetaBlocks;  // no block from here on was ever used
+  std::uint64_t high_water = kMetaBlocks;  // from here on every block is free
   SeqNo last_merged;                       // every write up to here is in the tree
   std::uint64_t entries = 0;
   std::uint64_t tree_pages = 0;

@@ -127,6 +127,7 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
     adopted.insert(merge.adopted_runs().begin(), merge.adopted_runs().end());
     tree = cut.tree;
     after = cut.at;
+    co_await writer.write_out();  // the next cut may read what this one wrote
   }
   // Runs that a later write in the same buffer replaced: readers may still be in them, so they go the way of all blocks.
   for (const OverflowRef& run : buffer.runs) {

@@ -125,6 +125,10 @@ monterey::Task<> PageWriter::finish() {
   }
   extent_ = Extent{};
   extent_used_ = 0;
+  co_await write_out();
+}
+
+monterey::Task<> PageWriter::write_out() {
   leave_chunk(pages_);
   leave_chunk(runs_);
   co_await drain();

@@ -50,6 +50,8 @@ class PageWriter {
   // Allocates and writes the run of `value`. Requires: value.size() <= kMaxBufferedValueBytes.
   monterey::Task<OverflowRef> write_run(std::string_view value, Generation birth);
 
+  // Writes everything placed so far and waits for it, so that it can be read back. Errors: the first write that failed.
+  monterey::Task<> write_out();
   // Writes what is left, returns unused blocks to the allocator and waits for all writes. Errors: the first that failed.
   monterey::Task<> finish();
   // After an error: waits until no write is in flight, whatever became of it.
