@@ -13,6 +13,12 @@ namespace monterey::detail {
 
 constinit thread_local CoreState core_state;
 
+// Out of line, so that who parks needs no reactor.hpp.
+void ReadyNode::park(std::coroutine_handle<> coroutine) noexcept {
+  handle = coroutine;
+  Reactor::current().make_ready(*this);
+}
+
 void ReadyNode::forget() noexcept {
   // A reactor that ends unqueues what is left in it, so a queued node has a living reactor: this core's.
   STORE_ASSERT(core_state.reactor != nullptr);

@@ -1,10 +1,11 @@
-// The loop of one core: ready queue, timers, messages from other cores, and one IoBackend::turn() per loop turn. A turn resumes ready
-// coroutines for a bounded slice, publishes messages to other cores (one wake per burst), takes theirs, fires timers, and gives the
-// backend its turn, waiting in it only when nothing is ready. While only ready tasks run and no I/O is outstanding no system call is
-// made, but for a poll every kPollTurns.
+// The loop of one core: ready queue, timers, messages from other cores, and one IoBackend::turn() per loop turn. A
+// turn takes messages of other cores, fires timers, resumes ready coroutines for a bounded slice, publishes its own
+// messages (one wake per burst) and gives the backend its turn, waiting in it only when nothing is ready. While only
+// ready tasks run and no I/O is outstanding no system call is made, but for a poll every kPollTurns.
 //
-// A Reactor is owned by its core's thread; but it needs no thread of its own: a test or a simulator makes one from any IoBackend, clock and
-// Perturbation and calls turn(), with several cores one after the other. It must outlive its tasks; the runtime destroys no suspended frame.
+// A Reactor is owned by its core's thread; but it needs no thread of its own: a test or a simulator makes one from
+// any IoBackend, clock and Perturbation and calls turn(), with several cores one after the other. It must outlive its
+// tasks; the runtime destroys no suspended frame.
 #pragma once
 
 #include <chrono>
@@ -152,11 +153,13 @@ class Reactor {
     return timers_.empty() ? std::nullopt : std::optional(timers_.earliest());
   }
 
-  // One loop turn. With Idle::wait it waits in the backend if nothing is ready; it then returns after what ended the wait was handled.
+  // One loop turn. With Idle::wait it ends by waiting in the backend if nothing is ready; the next turn then handles
+  // what ended the wait.
   // Errors: those of IoBackend::turn().
   void turn(Idle idle);
-  // Turns until the group has no user task left or shutdown was requested, and then until no task at all is left in the group. Gives up
-  // the hold by which every new reactor keeps its group going. Errors, if it has its group for itself: the first that no task handled.
+  // Turns until the group has no user task left or shutdown was requested, and then until no task at all is left in
+  // the group. Gives up the hold by which every new reactor keeps its group going. Errors, if it has its group for
+  // itself: the first that no task handled.
   void run();
   // Whether run() would return: the group stops and has no task left.
   bool finished() const noexcept;
@@ -171,14 +174,16 @@ class Reactor {
   void request_shutdown() noexcept;
   // Whether this core has begun to stop: waits are aborted from now on.
   bool stopping() const noexcept { return stopping_; }
-  // An error that no task handled: stops the group and is thrown by run(). Errc::aborted from a stopping core is no error.
+  // An error that no task handled: stops the group and is thrown by run(). Errc::aborted from a stopping core is no
+  // error.
   void fail(std::exception_ptr error) noexcept;
 
   void task_started(TaskKind kind) noexcept;
   void task_ended(TaskKind kind) noexcept;
   std::size_t live_tasks() const noexcept { return live_; }
 
-  // Sends `message` to a core of the group, which is woken at the end of this slice. Messages between two cores stay in order.
+  // Sends `message` to a core of the group, which is woken at the end of this slice. Messages between two cores stay
+  // in order.
   void send(unsigned to, CoreMessage& message) noexcept;
   // Same from any thread that is no core of the group; wakes at once. The reactor must still exist.
   void post(CoreMessage& message) noexcept;
@@ -222,10 +227,5 @@ class Reactor {
   unsigned turns_since_poll_ = 0;
   TimePoint looked_at_{};  // not after the running coroutine was resumed
 };
-
-inline void ReadyNode::park(std::coroutine_handle<> coroutine) noexcept {
-  handle = coroutine;
-  Reactor::current().make_ready(*this);
-}
 
 }  // namespace monterey::detail
