@@ -1,5 +1,5 @@
-// A Cluster runs one thread per core, each with its own reactor, ring and buffer arena; core 0 is the calling thread. What runs on it are
-// tasks: init() spawns the first ones on every core.
+// A Cluster runs one thread per core, each with its own reactor, ring and buffer arena; core 0 is the calling thread.
+// What runs on it are tasks: init() spawns the first ones on every core.
 #pragma once
 
 #include <cstddef>
@@ -38,20 +38,23 @@ class Cluster {
       backend_ = backend;
       return *this;
     }
-    // Binds each core's thread to a CPU of its own. Refused (more cores than CPUs, or by the kernel), the threads stay unbound.
+    // Binds each core's thread to a CPU of its own. Refused (more cores than CPUs, or by the kernel), the threads
+    // stay unbound.
     Builder& pin(bool on) noexcept {
       pin_ = on;
       return *this;
     }
-    // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all cores.
+    // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all
+    // cores.
     Builder& init(std::function<void()> fn) {
       init_ = std::move(fn);
       return *this;
     }
 
-    // Runs the cluster on this thread and cores - 1 others. Returns, on all cores together, when no user task is left anywhere or after
-    // request_shutdown(), once every task has ended. Throws the first error that no task handled, or why the cluster could not start:
-    // invalid_argument (no memory for the arenas, called on a core), io_error (Backend::io_uring where it is refused).
+    // Runs the cluster on this thread and cores - 1 others. Returns, on all cores together, when no user task is left
+    // anywhere or after request_shutdown(), once every task has ended. Throws the first error that no task handled,
+    // or why the cluster could not start: invalid_argument (no memory for the arenas, called on a core), io_error
+    // (Backend::io_uring where it is refused).
     void run();
 
    private:
@@ -69,8 +72,9 @@ class Cluster {
 unsigned current_core();
 unsigned core_count();
 
-// Ends the cluster: on every core, waits on timers, events, semaphores and channels throw Errc::aborted from its next turn on; operations on
-// files complete. An `aborted` that then escapes a task is no error of run(). A task that never waits must ask shutdown_requested().
+// Ends the cluster: on every core, waits on timers, events, semaphores and channels throw Errc::aborted from its next
+// turn on; operations on files complete. An `aborted` that then escapes a task is no error of run(). A task that
+// never waits must ask shutdown_requested().
 // Errors: invalid_argument outside a core.
 void request_shutdown();
 // Whether this core is stopping. Errors: invalid_argument outside a core.

@@ -1,9 +1,11 @@
-// Cooperative preemption. A task runs until it waits, so one that finds everything ready (cached gets, free semaphores, finished tasks)
-// would never let timers, completions and other tasks run. Every ready await therefore takes a unit of a per-core budget; 64 units buy
-// a look at the clock, and past kTaskBudget since the task was resumed, or with completions pending, it must suspend once
-// through the ready queue. The budget starts anew whenever the reactor resumes a coroutine.
+// Cooperative preemption. A task runs until it waits, so one that finds everything ready (cached gets, free
+// semaphores, finished tasks) would never let timers, completions and other tasks run. Every ready await therefore
+// takes a unit of a per-core budget; 64 units buy a look at the clock, and past kTaskBudget since the task was
+// resumed, or with completions pending, it must suspend once through the ready queue. The budget starts anew whenever
+// the reactor resumes a coroutine.
 //
-// An awaiter whose await_ready() does the work follows this pattern: no frame and no suspension on the hit path, a task on the miss path.
+// An awaiter whose await_ready() does the work follows this pattern: no frame and no suspension on the hit path, a
+// task on the miss path.
 //
 //   class Lookup {                                               // made by `Lookup get(key)`, awaited at once
 //    public:

@@ -1,6 +1,7 @@
-// Tasks that run by themselves. spawn() starts one on this core through the ready queue, so it never runs inside the caller; the
-// handle may be awaited, or dropped: then the task is detached, and an error that escapes it ends the cluster and is thrown by run(). The
-// frame of a spawned task belongs to the runtime until the task has ended: it may outlive whoever spawned it.
+// Tasks that run by themselves. spawn() starts one on this core through the ready queue, so it never runs inside the
+// caller; the handle may be awaited, or dropped: then the task is detached, and an error that escapes it ends the
+// cluster and is thrown by run(). The frame of a spawned task belongs to the runtime until the task has ended: it may
+// outlive whoever spawned it.
 #pragma once
 
 #include <coroutine>
@@ -96,7 +97,8 @@ JoinHandle<T> spawn_root(Task<T> task, TaskKind kind) {
 
 }  // namespace detail
 
-// The result of a spawned task. Not [[nodiscard]]: dropping it detaches the task. An error that nobody took by then ends the cluster.
+// The result of a spawned task. Not [[nodiscard]]: dropping it detaches the task. An error that nobody took by then
+// ends the cluster.
 template <class T>
 class JoinHandle {
   using Promise = typename detail::Root<T>::promise_type;
@@ -139,7 +141,8 @@ class JoinHandle {
   }
   ~JoinHandle() { detach(); }
 
-  // Waits for the task; awaits to its value or throws its error. Once, and the handle must stay meanwhile. Not aborted by shutdown.
+  // Waits for the task; awaits to its value or throws its error. Once, and the handle must stay meanwhile. Not
+  // aborted by shutdown.
   Awaiter operator co_await() noexcept { return Awaiter(root_); }
 
   // Whether the task has ended, so that awaiting does not wait. Requires: not empty.
@@ -179,19 +182,20 @@ JoinHandle<T> spawn(Task<T> task) {
 
 namespace detail {
 
-// Starts a task that does not keep run() alive: when the last user task has ended its waits throw Errc::aborted, and run() returns when it has
-// ended. For what the engine runs beside its users (flusher, log).
+// Starts a task that does not keep run() alive: when the last user task has ended its waits throw Errc::aborted, and
+// run() returns when it has ended. For what the engine runs beside its users (flusher, log).
 template <class T>
 JoinHandle<T> spawn_background(Task<T> task) {
   return spawn_root(std::move(task), TaskKind::background);
 }
 
-// A call on its way to another core and back. Lives in the caller's frame, which stays suspended until the reply is delivered.
+// A call on its way to another core and back. Lives in the caller's frame, which stays suspended until the reply is
+// delivered.
 class RemoteCallBase : public CoreMessage {
  public:
   bool await_ready() const noexcept { return false; }
-  // Out of line, and the last thing the caller does before it is suspended: the message is published by the loop afterwards, so
-  // that no code of this frame runs beside the other core's.
+  // Out of line, and the last thing the caller does before it is suspended: the message is published by the loop
+  // afterwards, so that no code of this frame runs beside the other core's.
   void await_suspend(std::coroutine_handle<> caller) noexcept;
 
  protected:
@@ -243,9 +247,9 @@ void require_core(unsigned core);
 
 }  // namespace detail
 
-// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. `fn` is kept here until the task has ended, so a capturing
-// lambda may be the coroutine; it is called there. Inside an await expression with g++ 12 pass a closure that is trivially destructible, or a
-// named one: it destroys other temporaries twice.
+// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. `fn` is kept here until the task
+// has ended, so a capturing lambda may be the coroutine; it is called there. Inside an await expression with g++ 12
+// pass a closure that is trivially destructible, or a named one: it destroys other temporaries twice.
 // Errors: invalid_argument if there is no such core; those of fn's task through the handle.
 template <class Fn>
 auto spawn_on(unsigned core, Fn fn) -> JoinHandle<typename std::invoke_result_t<Fn&>::value_type> {

@@ -1,9 +1,11 @@
-// Primitives for tasks of one core: no atomics, no allocation while waiting. All queues are first in, first out, and nobody overtakes a
-// waiter. A waiter may be destroyed while it is queued, or after it was granted and before it ran: what it was granted goes
-// to the next one. A primitive must outlive its waiters, but for the memory of those that were already woken.
+// Primitives for tasks of one core: no atomics, no allocation while waiting. All queues are first in, first out, and
+// nobody overtakes a waiter. A waiter may be destroyed while it is queued, or after it was granted and before it ran:
+// what it was granted goes to the next one. A primitive must outlive its waiters, but for the memory of those that
+// were already woken.
 //
-// close() ends all present and later waits with Errc::closed. request_shutdown() ends waits on events, semaphores and channels with
-// Errc::aborted; what is there at once is still given. Locks and gates are not aborted: they end when their holders do.
+// close() ends all present and later waits with Errc::closed. request_shutdown() ends waits on events, semaphores and
+// channels with Errc::aborted; what is there at once is still given. Locks and gates are not aborted: they end when
+// their holders do.
 #pragma once
 
 #include <coroutine>
@@ -53,7 +55,8 @@ class Semaphore {
   Semaphore(const Semaphore&) = delete;
   Semaphore& operator=(const Semaphore&) = delete;
 
-  // Takes `units`, which release() gives back. Errors: closed, aborted (nothing was taken). Suspends: until they are there.
+  // Takes `units`, which release() gives back. Errors: closed, aborted (nothing was taken). Suspends: until they are
+  // there.
   Acquire acquire(std::size_t units = 1) noexcept;
   // Same, but the units go back with the returned Units.
   Hold hold(std::size_t units = 1) noexcept;
@@ -250,8 +253,8 @@ class Mutex::Lock : private detail::WaitNode {
 
 inline Mutex::Lock Mutex::lock() noexcept { return Lock(*this); }
 
-// Counts operations in progress, so that what they use is freed only after the last: each holds the gate open while it runs, and
-// close() refuses new ones and waits for those inside.
+// Counts operations in progress, so that what they use is freed only after the last: each holds the gate open while
+// it runs, and close() refuses new ones and waits for those inside.
 class Gate {
  public:
   class [[nodiscard]] Close;
@@ -341,7 +344,8 @@ class Channel {
 
   // Awaits to void. Errors: closed (the value is dropped), aborted. Suspends: while the channel is full.
   Push push(T value) noexcept { return Push(*this, std::move(value)); }
-  // Awaits to std::optional<T>: empty once the channel is closed and drained. Errors: aborted. Suspends: while it is empty.
+  // Awaits to std::optional<T>: empty once the channel is closed and drained. Errors: aborted. Suspends: while it is
+  // empty.
   Pop pop() noexcept { return Pop(*this); }
   // Moves from `value` only if it returns true.
   bool try_push(T& value) noexcept {
@@ -373,7 +377,8 @@ class Channel {
     ++size_;
     promise_to_poppers();
   }
-  // A woken popper is promised a value, which stays in the channel until it runs: one that is destroyed before loses nothing.
+  // A woken popper is promised a value, which stays in the channel until it runs: one that is destroyed before loses
+  // nothing.
   void promise_to_poppers() noexcept {
     while (promised_ < size_ && !poppers_.empty()) {
       ++promised_;

@@ -1,13 +1,14 @@
-// Task<T>: a lazy coroutine, owned by whoever holds the Task. Awaiting it starts it on the current core, inside await_suspend, which
-// returns false if it finished without waiting: the stack stays bounded in every build mode, where symmetric transfer is a tail call
-// only with optimisation and without sanitizers. A later completion resumes the parent through the ready queue, so that unwinding
-// a deep chain is iterative too. A ready await takes budget (preempt.hpp).
+// Task<T>: a lazy coroutine, owned by whoever holds the Task. Awaiting it starts it on the current core, inside
+// await_suspend, which returns false if it finished without waiting: the stack stays bounded in every build mode,
+// where symmetric transfer is a tail call only with optimisation and without sanitizers. A later completion resumes
+// the parent through the ready queue, so that unwinding a deep chain is iterative too. A ready await takes budget
+// (preempt.hpp).
 //
-// A Task may be destroyed before it was started, or suspended at anything but I/O in flight: its frame and its children's are destroyed,
-// and what they waited in forgets them. Frames are recycled per core (detail/frames.hpp).
+// A Task may be destroyed before it was started, or suspended at anything but I/O in flight: its frame and its
+// children's are destroyed, and what they waited in forgets them. Frames are recycled per core (detail/frames.hpp).
 //
-// Two rules for coroutines that return a Task: parameters by value unless the task is awaited in the expression that made it, and no
-// capturing lambda as a coroutine unless the closure outlives the task.
+// Two rules for coroutines that return a Task: parameters by value unless the task is awaited in the expression that
+// made it, and no capturing lambda as a coroutine unless the closure outlives the task.
 #pragma once
 
 #include <coroutine>
@@ -99,8 +100,8 @@ class [[nodiscard]] Task {
   using promise_type = detail::TaskPromise<T>;
   using value_type = T;
 
-  // Owns the task while it is awaited. It may be a member of another awaiter and started from that one's await_suspend; it must then
-  // live until the parent was resumed and has called await_resume().
+  // Owns the task while it is awaited. It may be a member of another awaiter and started from that one's
+  // await_suspend; it must then live until the parent was resumed and has called await_resume().
   class [[nodiscard]] Awaiter {
    public:
     explicit Awaiter(Task task) noexcept : task_(std::move(task)) {}

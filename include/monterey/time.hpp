@@ -1,5 +1,5 @@
-// Time on a core: the reactor's clock, which a test or a simulator may replace, and timers, which wake at or after their time, the
-// earliest first, equal ones in the order they were set.
+// Time on a core: the reactor's clock, which a test or a simulator may replace, and timers, which wake at or after
+// their time, the earliest first, equal ones in the order they were set.
 #pragma once
 
 #include <chrono>

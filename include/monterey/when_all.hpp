@@ -1,6 +1,6 @@
-// when_all: runs tasks at the same time and waits for all of them. They are started in order, each up to its first suspension, inside
-// the await; none needs a frame of its own for it. If some fail, all are still waited for, and the error of the first in order is
-// thrown. The tasks live in when_all's frame.
+// when_all: runs tasks at the same time and waits for all of them. They are started in order, each up to its first
+// suspension, inside the await; none needs a frame of its own for it. If some fail, all are still waited for, and the
+// error of the first in order is thrown. The tasks live in when_all's frame.
 #pragma once
 
 #include <coroutine>

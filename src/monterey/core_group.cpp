@@ -22,7 +22,8 @@ bool MessageQueue::publish() noexcept {
   std::uint32_t head = head_.load(std::memory_order_acquire);
   while (backlog_first_ != nullptr) {
     if (tail - head == kSlots) {
-      // Told before the second look: either this look sees the room the consumer makes, or the consumer sees the flag and wakes us.
+      // Told before the second look: either this look sees the room the consumer makes, or the consumer sees the flag
+      // and wakes us.
       starved_.store(true, std::memory_order_seq_cst);
       head = head_.load(std::memory_order_seq_cst);
       if (tail - head == kSlots) break;

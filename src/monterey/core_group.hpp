@@ -1,10 +1,11 @@
-// What the cores of a cluster share: the message queues between them, whether the cluster is to stop, how much is still alive, and the first
-// error that no task handled. Owned by the Cluster, or by a Reactor that is alone; it outlives the reactors. This is the only
-// state of the runtime that several threads touch.
+// What the cores of a cluster share: the message queues between them, whether the cluster is to stop, how much is
+// still alive, and the first error that no task handled. Owned by the Cluster, or by a Reactor that is alone; it
+// outlives the reactors. This is the only state of the runtime that several threads touch.
 //
-// Ending: every core holds one unit of `user` while it has user tasks and one of `live` while it has any. A call to another core counts as a
-// task of the caller until its reply is there, so the units cannot be gone while work is on its way. No user unit left: the group
-// stops, and background tasks are aborted. Stopping and no live unit left: every core leaves its loop.
+// Ending: every core holds one unit of `user` while it has user tasks and one of `live` while it has any. A call to
+// another core counts as a task of the caller until its reply is there, so the units cannot be gone while work is on
+// its way. No user unit left: the group stops, and background tasks are aborted. Stopping and no live unit left:
+// every core leaves its loop.
 #pragma once
 
 #include <array>
@@ -19,8 +20,9 @@
 
 namespace monterey::detail {
 
-// Messages from one core to another: a bounded ring with one producer and one consumer, and a backlog on the producer's side for what the ring
-// cannot take. Messages become visible to the consumer when they are published, a burst at a time.
+// Messages from one core to another: a bounded ring with one producer and one consumer, and a backlog on the
+// producer's side for what the ring cannot take. Messages become visible to the consumer when they are published, a
+// burst at a time.
 class MessageQueue {
  public:
   static constexpr std::uint32_t kSlots = 256;
@@ -28,7 +30,8 @@ class MessageQueue {
   // Producer.
   void append(CoreMessage& message) noexcept;
   bool has_unpublished() const noexcept { return backlog_first_ != nullptr; }
-  // Publishes what fits. Returns whether the consumer must be woken. What does not fit follows when the consumer has made room.
+  // Publishes what fits. Returns whether the consumer must be woken. What does not fit follows when the consumer has
+  // made room.
   bool publish() noexcept;
 
   // Consumer. Delivers what was published. Returns whether the producer waits for room and must be woken.

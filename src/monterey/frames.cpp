@@ -28,7 +28,7 @@ void stop_recycling_frames() noexcept {
 }
 
 void result_misused() noexcept {
-  STORE_ASSERT(!"the result of a task that has not ended, or was awaited twice");
+  STORE_ASSERT(false && "the result of a task that has not ended, or was awaited twice");
   __builtin_unreachable();
 }
 

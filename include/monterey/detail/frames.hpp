@@ -1,6 +1,7 @@
-// Memory of coroutine frames: per-thread free lists by size class, so that a call of a coroutine costs no malloc. Blocks are plain
-// heap blocks of their class's size; one that is freed on another thread, or where no reactor runs, is still freed correctly.
-// The lists of a core are emptied when its reactor ends. Off under AddressSanitizer, which must see every frame.
+// Memory of coroutine frames: per-thread free lists by size class, so that a call of a coroutine costs no malloc.
+// Blocks are plain heap blocks of their class's size; one that is freed on another thread, or where no reactor runs,
+// is still freed correctly. The lists of a core are emptied when its reactor ends. Off under AddressSanitizer, which
+// must see every frame.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
-// What every suspension is made of: the node by which a coroutine waits in its core's ready queue, and the budget of a running
-// task. A ReadyNode is embedded in a promise or an awaiter, so that making a coroutine ready allocates nothing. A node that is
-// destroyed while it is queued leaves the queue by itself, which costs a walk of the queue. Everything here belongs to one core.
+// What every suspension is made of: the node by which a coroutine waits in its core's ready queue, and the budget of
+// a running task. A ReadyNode is embedded in a promise or an awaiter, so that making a coroutine ready allocates
+// nothing. A node that is destroyed while it is queued leaves the queue by itself, which costs a walk of the queue.
+// Everything here belongs to one core.
 #pragma once
 
 #include <coroutine>

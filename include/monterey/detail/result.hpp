@@ -1,4 +1,5 @@
-// What a coroutine leaves behind: nothing yet, a value or an error. Owned by its promise; taken once, on the core that filled it.
+// What a coroutine leaves behind: nothing yet, a value or an error. Owned by its promise; taken once, on the core
+// that filled it.
 #pragma once
 
 #include <exception>

@@ -1,5 +1,6 @@
-// How a task waits for something that is not I/O: a WaitNode in the awaiter, queued in the FIFO of the primitive and, if the wait ends at
-// shutdown, in the reactor's list of abortable waits. Destroying the node takes it out of every list. One core; no atomics.
+// How a task waits for something that is not I/O: a WaitNode in the awaiter, queued in the FIFO of the primitive and,
+// if the wait ends at shutdown, in the reactor's list of abortable waits. Destroying the node takes it out of every
+// list. One core; no atomics.
 #pragma once
 
 #include <coroutine>
@@ -75,7 +76,8 @@ class WaitQueue {
 // Why a wait ended.
 enum class Wake : std::uint8_t { none, granted, closed, aborted };
 
-// Whether shutdown ends a wait with Errc::aborted. Waits that end when other tasks do (locks, gates, joins) are never ended so.
+// Whether shutdown ends a wait with Errc::aborted. Waits that end when other tasks do (locks, gates, joins) are never
+// ended so.
 enum class Abortable : std::uint8_t { no, yes };
 
 struct QueueHook : ListHook {};
@@ -86,12 +88,14 @@ class WaitNode : private QueueHook, private AbortHook {
   bool waiting() const noexcept { return QueueHook::linked(); }
   Wake wake_reason() const noexcept { return wake_; }
 
-  // For await_ready: what was waited for is there, so the node is granted. Returns whether the task may go on without suspending.
+  // For await_ready: what was waited for is there, so the node is granted. Returns whether the task may go on without
+  // suspending.
   bool granted_at_once() noexcept {
     wake_ = Wake::granted;
     return !consume_budget(1);
   }
-  // For await_suspend: joins `queue`, or parks if the node was granted at once. Returns false if the wait has ended already (shutdown).
+  // For await_suspend: joins `queue`, or parks if the node was granted at once. Returns false if the wait has ended
+  // already (shutdown).
   bool suspend(WaitQueue& queue, std::coroutine_handle<> waiter, Abortable abortable) noexcept;
   // For await_resume: how the wait ended, told once.
   Wake take() noexcept {

@@ -76,7 +76,7 @@ Task<std::uint64_t> ping_pong(unsigned other, int rounds) {
   for (int i = 0; i < rounds; ++i) {
     auto call = [i]() -> Task<std::uint64_t> {
       co_await maybe_yield();
-      co_return i * (current_core() + 1);
+      co_return i*(current_core() + 1);
     };
     sum += co_await spawn_on(other, call);
   }
@@ -159,7 +159,11 @@ TEST_P(Clusters, AnErrorComesBackToTheCaller) {
     }
     EXPECT_TRUE(thrown);
   };
-  cluster(2).init([&] { if (current_core() == 0) spawn(body()); }).run();
+  cluster(2)
+      .init([&] {
+        if (current_core() == 0) spawn(body());
+      })
+      .run();
 }
 
 TEST_P(Clusters, AnUnhandledErrorEndsAllCoresAndIsThrown) {
@@ -313,7 +317,8 @@ TEST_P(Clusters, PinningBindsAndRestores) {
   cluster(1000 > CPU_COUNT(&before) ? CPU_COUNT(&before) + 1 : 1).pin(true).init([] { spawn(nothing()); }).run();
 }
 
-// Messages from threads that are no cores, as a blocking front end sends them: each is delivered once, on the core, in its sender's order.
+// Messages from threads that are no cores, as a blocking front end sends them: each is delivered once, on the core,
+// in its sender's order.
 struct Note : detail::CoreMessage {
   int sender = 0;
   int number = 0;

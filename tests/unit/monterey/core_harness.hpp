@@ -1,5 +1,6 @@
-// A core without a kernel, for tests of the runtime itself: a reactor over a backend that does no I/O, on a virtual clock that jumps to the
-// next timer when nothing is ready. A core that would wait for ever is a test's failure: turn() then throws.
+// A core without a kernel, for tests of the runtime itself: a reactor over a backend that does no I/O, on a virtual
+// clock that jumps to the next timer when nothing is ready. A core that would wait for ever is a test's failure:
+// turn() then throws.
 #pragma once
 
 #include <algorithm>

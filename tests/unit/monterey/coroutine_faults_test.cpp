@@ -1,14 +1,16 @@
-// What g++ 12 makes of coroutines, pattern by pattern. The faults are reproduced, so that a compiler that has lost them shows here (and the
-// rules that they forced on us may go); the patterns that this project uses instead are shown to be sound with every compiler. Each test
-// counts constructions and destructions: a temporary destroyed twice frees its memory twice.
+// What g++ 12 makes of coroutines, pattern by pattern. The faults are reproduced, so that a compiler that has lost
+// them shows here (and the rules that they forced on us may go); the patterns that this project uses instead are
+// shown to be sound with every compiler. Each test counts constructions and destructions: a temporary destroyed twice
+// frees its memory twice.
 //
-// The rules (docs: style of coroutines):
-//  1. An aggregate temporary with a member that is not trivially destructible, in an expression with co_await: destroyed twice.
+// The rules (docs: style of coroutines): 1. An aggregate temporary with a member that is not trivially destructible,
+// in an expression with co_await: destroyed twice.
 //     Options structs are therefore trivially destructible; what owns memory has a constructor.
-//  2. The same for a temporary closure with such a capture: pass trivially destructible closures, or named ones.
-//  3. A braced list that becomes a vector or an initializer_list inside such an expression does not compile: name the vector.
-//  4. A capturing lambda that is a coroutine refers to its closure: keep it as long as the task, or pass parameters by value.
-//  5. Tail calls between coroutines exist only with optimisation: Task.TenMillionReadyAwaitsInALoop in task_test.cpp.
+// 2. The same for a temporary closure with such a capture: pass trivially destructible closures, or named ones. 3. A
+// braced list that becomes a vector or an initializer_list inside such an expression does not compile: name the
+// vector. 4. A capturing lambda that is a coroutine refers to its closure: keep it as long as the task, or pass
+// parameters by value. 5. Tail calls between coroutines exist only with optimisation:
+// Task.TenMillionReadyAwaitsInALoop in task_test.cpp.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -104,9 +106,8 @@ TEST(CoroutineFaults, SoundPatterns) {
             }),
             0);
   // Tasks of several kinds in one expression, each moved into the frame of when_all.
-  EXPECT_EQ(surplus_destructions([]() -> Task<> {
-              co_await when_all(takes_owner(Owner()), takes_class(OwningClass(2)), waits());
-            }),
+  EXPECT_EQ(surplus_destructions(
+                []() -> Task<> { co_await when_all(takes_owner(Owner()), takes_class(OwningClass(2)), waits()); }),
             0);
   EXPECT_EQ(surplus_destructions([]() -> Task<> {
               Channel<Owner> channel(1);
@@ -152,7 +153,7 @@ TEST(CoroutineFaults, NamedVectors) {
 
 // Every options struct of the runtime may stand as a braced temporary in an await expression.
 template <class Options>
-constexpr bool kSafeAsTemporary = std::is_aggregate_v<Options> && std::is_trivially_destructible_v<Options>;
+constexpr bool kSafeAsTemporary = std::is_aggregate_v<Options>&& std::is_trivially_destructible_v<Options>;
 static_assert(kSafeAsTemporary<OpenOptions>);
 static_assert(kSafeAsTemporary<BufferConfig>);
 static_assert(kSafeAsTemporary<detail::ReactorOptions>);

@@ -1,4 +1,5 @@
-// Preemption, the loop's slices, and the hooks that a simulator uses: clock, choice of the next task, extra suspensions.
+// Preemption, the loop's slices, and the hooks that a simulator uses: clock, choice of the next task, extra
+// suspensions.
 #include <gtest/gtest.h>
 #include <time.h>
 

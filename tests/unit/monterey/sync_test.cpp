@@ -1,4 +1,5 @@
-// The primitives. Each: first in first out, a waiter destroyed while queued and after it was granted, closing while others wait, shutdown.
+// The primitives. Each: first in first out, a waiter destroyed while queued and after it was granted, closing while
+// others wait, shutdown.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -417,9 +418,9 @@ TEST(Channel, AWaiterDestroyedLosesNoValueOfOthers) {
     Started first(pop_into(&channel, &a));
     Started second(pop_into(&channel, &b));
     Started third(pop_into(&channel, &c));
-    first.destroy();                          // queued
-    co_await channel.push(kLong);             // promised to the second
-    second.destroy();                         // which never runs
+    first.destroy();               // queued
+    co_await channel.push(kLong);  // promised to the second
+    second.destroy();              // which never runs
     co_await settle();
     EXPECT_EQ(c, Strings{kLong});
 
@@ -471,7 +472,8 @@ TEST(Channel, MovesValuesThatCannotBeCopied) {
   run_on_core(body());
 }
 
-// Producers, consumers and random destruction of waiters on a perturbed schedule: each value that was pushed is popped exactly once.
+// Producers, consumers and random destruction of waiters on a perturbed schedule: each value that was pushed is
+// popped exactly once.
 class Random : public detail::Perturbation {
  public:
   explicit Random(std::uint64_t seed) : engine(seed) {}

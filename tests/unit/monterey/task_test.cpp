@@ -34,7 +34,9 @@ Task<int> failing(std::string text) {
 static_assert(std::is_nothrow_move_constructible_v<Task<int>> && !std::is_copy_constructible_v<Task<int>>);
 
 template <class T>
-concept AwaitableAsLvalue = requires(T& task) { task.operator co_await(); };
+concept AwaitableAsLvalue = requires(T& task) {
+  task.operator co_await();
+};
 static_assert(!AwaitableAsLvalue<Task<int>>, "a task is awaited once, as an rvalue");
 
 TEST(Task, GivesItsValue) {
@@ -43,9 +45,8 @@ TEST(Task, GivesItsValue) {
     *out += co_await ready(1);
     *out += co_await later(10);
     co_await ready_void();
-    const std::unique_ptr<int> moved = co_await [](int v) -> Task<std::unique_ptr<int>> {
-      co_return std::make_unique<int>(v);
-    }(100);
+    const std::unique_ptr<int> moved =
+        co_await [](int v) -> Task<std::unique_ptr<int>> { co_return std::make_unique<int>(v); }(100);
     *out += *moved;
   };
   run_on_core(body(&sum));
@@ -152,7 +153,8 @@ TEST(Task, LaterCompletionResumesTheParentAfterTasksThatWereReadyBefore) {
   EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
 }
 
-// The pattern of preempt.hpp: the hit is taken in await_ready, the miss is a task started from the awaiter's own await_suspend.
+// The pattern of preempt.hpp: the hit is taken in await_ready, the miss is a task started from the awaiter's own
+// await_suspend.
 class Lookup {
  public:
   enum class Kind { hit, miss_ready, miss_later, miss_fails };
