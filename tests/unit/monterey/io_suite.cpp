@@ -104,8 +104,9 @@ class Suite {
     const std::size_t expected = offset < model_.size() ? std::min(wanted_, model_.size() - offset) : 0;
     const bool same =
         read.size() == expected && std::equal(read.begin(), read.end(), model_.begin() + offset_in(offset));
-    note((same ? "" : "WRONG ") + what + " at " + std::to_string(offset) + ": " + std::to_string(read.size()) +
-         " bytes, " + checksum(read));
+    std::string line = what + " at " + std::to_string(offset) + ": " + std::to_string(read.size()) + " bytes, ";
+    line += checksum(read);
+    note(same ? line : "WRONG: " + line);
   }
   std::ptrdiff_t offset_in(std::size_t offset) const {
     return static_cast<std::ptrdiff_t>(std::min(offset, model_.size()));
@@ -208,7 +209,7 @@ class Suite {
       co_await file.write(number * kBlock, {data, kBlock});
       std::memset(data, 0, kBlock);
       const std::size_t got = co_await file.read(number * kBlock, {data, kBlock});
-      sums += " " + checksum({data, got});
+      sums += checksum({data, got}) + ' ';
     }
     co_return sums;
   }
@@ -218,7 +219,7 @@ class Suite {
     File file = co_await File::open(path("data"), options);
     std::vector<JoinHandle<std::string>> tasks;
     for (std::size_t number = 0; number < 64; ++number) tasks.push_back(spawn(own_block(file, number)));
-    for (JoinHandle<std::string>& task : tasks) note("blocks" + co_await task);
+    for (JoinHandle<std::string>& task : tasks) note("blocks " + co_await task);
     co_await file.close();
   }
 
@@ -236,7 +237,9 @@ class Suite {
     co_await yield();
     co_await file.close();
     for (JoinHandle<std::string>& task : tasks) {
-      note(std::string(task.ended() ? "" : "WRONG not ") + "ended before close: " + co_await task);
+      const bool ended = task.ended();
+      const std::string sum = co_await task;
+      note((ended ? "ended before close: " : "WRONG: close did not wait for ") + sum);
     }
     tasks.clear();
     file = co_await File::open(path("data"));
