@@ -1,5 +1,4 @@
-// The buffer arena: alignment, first fit, coalescing, refusals with numbers, and a random comparison with a map of
-// what is taken.
+// The buffer arena: alignment, first fit, coalescing, refusals with numbers, and a random comparison with a map of what is taken.
 #include <gtest/gtest.h>
 
 #include <algorithm>
