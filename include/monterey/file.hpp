@@ -1,8 +1,9 @@
-// Files on the core's ring. A File belongs to the core that opened it. Every operation keeps the open file alive by itself: a File
-// may be moved or destroyed while operations are in flight, and the descriptor is closed when the last of them has ended.
-// Interrupted, refused-for-now and short operations (EINTR, EAGAIN, short counts) are carried on inside; callers never
-// see them. A cancelled operation (ECANCELED) is not: whoever cancelled it broke an order that a retry would not restore.
-// Background transfers are cut into pieces of kBackgroundBytesPerTurn, issued one after the other.
+// Files on the core's ring. A File belongs to the core that opened it. Every operation keeps the open file alive by
+// itself: a File may be moved or destroyed while operations are in flight, and the descriptor is closed when the last
+// of them has ended. Interrupted, refused-for-now and short operations (EINTR, EAGAIN, short counts) are carried on
+// inside; callers never see them. A cancelled operation (ECANCELED) is not: whoever cancelled it broke an order that
+// a retry would not restore. Background transfers are cut into pieces of kBackgroundBytesPerTurn, issued one after
+// the other.
 #pragma once
 
 #include <sys/uio.h>
@@ -14,6 +15,7 @@
 #include <monterey/task.hpp>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace monterey {
@@ -28,6 +30,7 @@ struct OpenOptions {
   bool direct = false;  // O_DIRECT: offsets, lengths and memory must be aligned to 4096
   std::uint32_t mode = 0600;
 };
+static_assert(std::is_trivially_destructible_v<OpenOptions>);  // g++ 12 destroys such temporaries twice in a co_await
 
 namespace detail {
 struct OpenFile;
@@ -52,8 +55,8 @@ class OpenFileRef {
 };
 }  // namespace detail
 
-// Errors of all operations: io_error (carries errno) or no_space, closed on a File that is closed or empty. The memory
-// named by a call must stay until its task has ended, and the task must be run to its end once it was started.
+// Errors of all operations: io_error (carries errno) or no_space, closed on a File that is closed or empty. The
+// memory named by a call must stay until its task has ended, and the task must be run to its end once it was started.
 class File {
  public:
   File() noexcept = default;
@@ -61,11 +64,12 @@ class File {
   File& operator=(File&&) noexcept = default;
   ~File() = default;
 
-  // Opens `path`. Errors: not_found, already_exists (exclusive), io_error; EINVAL is how a file system refuses `direct`.
+  // Opens `path`. Errors: not_found, already_exists (exclusive), io_error; EINVAL is how a file system refuses
+  // `direct`.
   static Task<File> open(std::string path, OpenOptions options = {});
 
-  // Reads `into` at `offset`. Returns the bytes read: fewer than asked only at the end of the file. Takes the registered
-  // path by itself when `into` lies in the core's FixedBufs and those are registered.
+  // Reads `into` at `offset`. Returns the bytes read: fewer than asked only at the end of the file. Takes the
+  // registered path by itself when `into` lies in the core's FixedBufs and those are registered.
   Task<std::size_t> read(std::uint64_t offset, std::span<std::byte> into, IoClass io_class = IoClass::foreground);
   // Writes all of `from` at `offset`.
   Task<> write(std::uint64_t offset, std::span<const std::byte> from, IoClass io_class = IoClass::foreground);
@@ -76,8 +80,8 @@ class File {
   Task<std::size_t> read_fixed(std::uint64_t offset, std::span<std::byte> into, IoClass = IoClass::foreground);
   Task<> write_fixed(std::uint64_t offset, std::span<const std::byte> from, IoClass = IoClass::foreground);
 
-  // Durability: sync makes data and all metadata durable, datasync data and what is needed to find it. A failed one leaves unknown
-  // what is durable, also after a later success: never repeat it.
+  // Durability: sync makes data and all metadata durable, datasync data and what is needed to find it. A failed one
+  // leaves unknown what is durable, also after a later success: never repeat it.
   Task<> sync();
   Task<> datasync();
 

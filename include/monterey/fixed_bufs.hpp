@@ -1,7 +1,7 @@
-// The buffer arena of a core: page-aligned memory, backed by huge pages where the kernel has them and registered with the
-// core's ring where RLIMIT_MEMLOCK allows. Owned by the core; it lives until the core's thread ends, and every FixedBuf must be
-// gone by then. Used by its own core only: no locks. Free ranges keep their list inside themselves, so that neither allocate nor
-// release needs other memory.
+// The buffer arena of a core: page-aligned memory, backed by huge pages where the kernel has them and registered with
+// the core's ring where RLIMIT_MEMLOCK allows. Owned by the core; it lives until the core's thread ends, and every
+// FixedBuf must be gone by then. Used by its own core only: no locks. Free ranges keep their list inside themselves,
+// so that neither allocate nor release needs other memory.
 #pragma once
 
 #include <cstddef>
@@ -57,7 +57,8 @@ class FixedBufs {
   static FixedBufs* current_if_any() noexcept;
   // Makes `arena` (or none) the calling thread's; the core's thread does so around its loop.
   static void set_current(FixedBufs* arena) noexcept;
-  // Throws invalid_argument, naming needed and available bytes, when the machine cannot give `bytes` for all arenas together.
+  // Throws invalid_argument, naming needed and available bytes, when the machine cannot give `bytes` for all arenas
+  // together.
   static void require_memory(std::size_t bytes);
 
   // Returns a range of `bytes`, rounded up to whole pages, aligned to a page; first fit.
@@ -70,7 +71,8 @@ class FixedBufs {
     const auto offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
     return offset < size_bytes_ && bytes <= size_bytes_ - offset;
   }
-  // Returns the index of the registered buffer that holds [data, data + bytes), if one does. Cost: a few instructions.
+  // Returns the index of the registered buffer that holds [data, data + bytes), if one does. Cost: a few
+  // instructions.
   std::optional<std::uint32_t> index_of(const void* data, std::size_t bytes) const noexcept {
     if (!contains(data, bytes)) return std::nullopt;
     const std::size_t offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);

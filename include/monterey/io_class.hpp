@@ -1,6 +1,6 @@
-// Two classes of I/O. Foreground operations are submitted as soon as they are queued; background ones (flush, compaction,
-// read-ahead) add at most kBackgroundEntriesPerTurn entries and kBackgroundBytesPerTurn bytes to one loop turn, so
-// that a point read beside them never waits for a long submission.
+// Two classes of I/O. Foreground operations are submitted as soon as they are queued; background ones (flush,
+// compaction, read-ahead) add at most kBackgroundEntriesPerTurn entries and kBackgroundBytesPerTurn bytes to one loop
+// turn, so that a point read beside them never waits for a long submission.
 #pragma once
 
 #include <cstddef>

@@ -78,7 +78,8 @@ void aim(IoOp& op, const OpenFile& file, IoOpcode opcode) {
   op.file_slot = file.slot_in(Reactor::current().backend());
 }
 
-// Anything but a transfer, carried on past EINTR and EAGAIN. Takes everything by value: it outlives its caller's expression.
+// Anything but a transfer, carried on past EINTR and EAGAIN. Takes everything by value: it outlives its caller's
+// expression.
 Task<> control(OpenFileRef file, IoOpcode opcode, std::uint64_t offset, std::uint64_t bytes, std::uint32_t flags,
                const char* what) {
   const Operation operation(file);
@@ -125,8 +126,8 @@ class Cursor {
       skip_empty();
     }
   }
-  // Fills in memory, length, bytes and the opcode's variant: one piece, through its registered buffer if it lies in one, or as many as
-  // fit the limit. A piece that was begun is ended by itself.
+  // Fills in memory, length, bytes and the opcode's variant: one piece, through its registered buffer if it lies in
+  // one, or as many as fit the limit. A piece that was begun is ended by itself.
   void next_op(Direction direction, IoOp& op) const {
     std::size_t count = 0;
     std::size_t bytes = 0;
@@ -168,7 +169,8 @@ class Cursor {
   const std::size_t limit_;
 };
 
-// How much of `moved` bytes counts. Direct I/O goes on only at an aligned place, so what sticks out is done again, unless it ends the file.
+// How much of `moved` bytes counts. Direct I/O goes on only at an aligned place, so what sticks out is done again,
+// unless it ends the file.
 std::size_t counted(const OpenFile& file, Direction direction, std::uint64_t offset, std::size_t moved) {
   if (!file.direct || moved % kDirectAlignment == 0) return moved;
   if (direction == Direction::read && offset + moved >= size_now(file)) return moved;
@@ -183,7 +185,8 @@ std::size_t counted(const OpenFile& file, Direction direction, std::uint64_t off
                                      file.name + "'");
 }
 
-// Moves `one`, or `many` if that is not empty. Returns the bytes moved: all, or what there is up to the end of the file.
+// Moves `one`, or `many` if that is not empty. Returns the bytes moved: all, or what there is up to the end of the
+// file.
 Task<std::size_t> transfer(OpenFileRef file, Direction direction, std::uint64_t offset, iovec one,
                            std::span<const iovec> many, IoClass io_class) {
   const Operation operation(file);

@@ -1,6 +1,7 @@
 // The boundary between the reactor and the kernel. A core has one IoBackend: the reactor calls turn() once per loop
-// turn, on the core's thread; operations are intrusive records that their awaiters own. All members but wake() are for the
-// core's thread. A backend must outlive every operation queued on it; its owner runs turn() until in_flight() is 0.
+// turn, on the core's thread; operations are intrusive records that their awaiters own. All members but wake() are
+// for the core's thread. A backend must outlive every operation queued on it; its owner runs turn() until in_flight()
+// is 0.
 #pragma once
 
 #include <chrono>
@@ -59,14 +60,17 @@ class IoBackend {
   IoBackend(const IoBackend&) = delete;
   IoBackend& operator=(const IoBackend&) = delete;
 
-  // Different for every backend that this process ever makes, so that what outlives one does not mistake the next for it.
+  // Different for every backend that this process ever makes, so that what outlives one does not mistake the next for
+  // it.
   std::uint64_t id() const noexcept { return id_; }
 
-  // Queues `op` for the next turn(). Never fails, blocks or allocates: what the ring cannot take waits in an intrusive backlog.
+  // Queues `op` for the next turn(). Never fails, blocks or allocates: what the ring cannot take waits in an
+  // intrusive backlog.
   virtual void queue(IoOp& op) noexcept = 0;
-  // Submits what is queued, all in one call, and completes what has ended. Without `wait_until` it does not wait, and makes no system
-  // call if nothing is queued and nothing has ended; else it waits for a completion, wake() or that time (max(): no time).
-  // A wake() that came before makes it return at once, so nothing published before a wake() is slept over.
+  // Submits what is queued, all in one call, and completes what has ended. Without `wait_until` it does not wait, and
+  // makes no system call if nothing is queued and nothing has ended; else it waits for a completion, wake() or that
+  // time (max(): no time). A wake() that came before makes it return at once, so nothing published before a wake() is
+  // slept over.
   // Errors: io_error when the kernel refuses the ring altogether.
   virtual void turn(std::optional<TimePoint> wait_until) = 0;
   // Returns whether turn() would complete something. Cheap: for the preemption check.
@@ -155,8 +159,9 @@ enum class IoRung : std::uint8_t {
 // Errors: invalid_argument for another text.
 IoRung rung_from_environment();
 
-// Makes the backend of a core, and registers the arena with it. `out` says what is on and why the rest is off.
-// The lower of `wanted` and STORE_IO (or `highest`) counts. Call it on the core's thread, which alone may drive the backend.
+// Makes the backend of a core, and registers the arena with it. `out` says what is on and why the rest is off. The
+// lower of `wanted` and STORE_IO (or `highest`) counts. Call it on the core's thread, which alone may drive the
+// backend.
 // Errors: io_error under Backend::io_uring where io_uring is refused, naming errno and what to do.
 std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out);
 std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out);

@@ -1,7 +1,7 @@
-// Alters I/O completions the way kernels may, in a seeded order, for tests: short counts, EINTR, EAGAIN, ECANCELED, and completions in any
-// order and later turns. It acts on what the backend is about to complete, so it is the same on every rung. Only operations that may be
-// repeated without harm are failed (transfers, syncs, sizes); the operation itself has been carried out.
-// Owned by the test; used on the core's thread; detach it before it goes.
+// Alters I/O completions the way kernels may, in a seeded order, for tests: short counts, EINTR, EAGAIN, ECANCELED,
+// and completions in any order and later turns. It acts on what the backend is about to complete, so it is the same
+// on every rung. Only operations that may be repeated without harm are failed (transfers, syncs, sizes); the
+// operation itself has been carried out. Owned by the test; used on the core's thread; detach it before it goes.
 #pragma once
 
 #include <cstddef>

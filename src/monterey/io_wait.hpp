@@ -1,6 +1,6 @@
-// Awaits one I/O operation. It is the operation's record and lies in the awaiting coroutine's frame, so that neither issuing nor
-// completing allocates; it may be awaited again for a retry. Destroying it while the operation is in flight would let the kernel
-// write into freed memory: that is asserted.
+// Awaits one I/O operation. It is the operation's record and lies in the awaiting coroutine's frame, so that neither
+// issuing nor completing allocates; it may be awaited again for a retry. Destroying it while the operation is in
+// flight would let the kernel write into freed memory: that is asserted.
 #pragma once
 
 #include <coroutine>

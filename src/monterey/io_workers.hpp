@@ -1,6 +1,6 @@
 // Threads that serve I/O operations by blocking system calls: the whole of the thread backend, and on a ring what an
-// older kernel has no opcode for. Owned by a backend; started one by one as work queues up, joined by the destructor, which first lets
-// them finish what was submitted. All members are for the owning core's thread.
+// older kernel has no opcode for. Owned by a backend; started one by one as work queues up, joined by the destructor,
+// which first lets them finish what was submitted. All members are for the owning core's thread.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,6 @@
-// An open file as its operations share it: the descriptor, its slot in the ring's table, and who still uses it. Counted by
-// OpenFileRef; the descriptor closes with the last user, so that an operation never meets a number that was given to another file.
+// An open file as its operations share it: the descriptor, its slot in the ring's table, and who still uses it.
+// Counted by OpenFileRef; the descriptor closes with the last user, so that an operation never meets a number that
+// was given to another file.
 #pragma once
 
 #include <coroutine>

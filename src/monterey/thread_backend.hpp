@@ -1,4 +1,5 @@
-// The backend for kernels and containers without io_uring: every operation is a blocking system call on a worker thread.
+// The backend for kernels and containers without io_uring: every operation is a blocking system call on a worker
+// thread.
 #pragma once
 
 #include "monterey/io_workers.hpp"

@@ -26,8 +26,8 @@ void add_reason(Capabilities& out, const std::string& reason) {
 
 std::string error_text(int error) { return std::strerror(error); }
 
-// Held while a ring is mapped or unmapped. A new ring may get the addresses of one that another thread gave back; liburing
-// makes these system calls itself, so that without this order ThreadSanitizer takes the two for one.
+// Held while a ring is mapped or unmapped. A new ring may get the addresses of one that another thread gave back;
+// liburing makes these system calls itself, so that without this order ThreadSanitizer takes the two for one.
 std::mutex ring_mappings;
 
 // Sets up `ring` with `flags`, with fewer entries when memory is short. Returns 0 or the errno.
@@ -263,7 +263,8 @@ bool UringBackend::completions_pending() const noexcept {
   return io_uring_cq_ready(&ring_) != 0 || kernel_has_events() || (helper_ && helper_->any_ended());
 }
 
-// Interrupted, out of memory for now, too many completions not reaped: what was not taken stays in the ring for the next turn.
+// Interrupted, out of memory for now, too many completions not reaped: what was not taken stays in the ring for the
+// next turn.
 void check_entered(int result) {
   if (result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN || result == -EBUSY) return;
   throw store::Error::from_errno(-result, "io_uring_enter");

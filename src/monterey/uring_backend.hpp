@@ -1,7 +1,7 @@
-// The io_uring backend: one ring, driven by the thread that made it and by no other (requests of a thread that ends are cancelled
-// by the kernel). All that is queued goes to the kernel in one call a turn, together with the wait if there is one. With
-// DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel says in the ring's flags
-// that some wait, so that a turn with nothing to submit and nothing ended enters not at all.
+// The io_uring backend: one ring, driven by the thread that made it and by no other (requests of a thread that ends
+// are cancelled by the kernel). All that is queued goes to the kernel in one call a turn, together with the wait if
+// there is one. With DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel
+// says in the ring's flags that some wait, so that a turn with nothing to submit and nothing ended enters not at all.
 // Source: man io_uring_setup(2), io_uring_enter(2), liburing 2.3.
 #pragma once
 
@@ -16,7 +16,8 @@ namespace monterey::detail {
 
 class UringBackend final : public IoBackend {
  public:
-  // Sets up the best ring at or below `highest` and registers `arena` with it; what is refused is left out and told in `out`.
+  // Sets up the best ring at or below `highest` and registers `arena` with it; what is refused is left out and told
+  // in `out`.
   // Errors: io_error when there is to be no ring at all.
   UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out);
   ~UringBackend() override;

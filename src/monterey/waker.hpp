@@ -1,7 +1,7 @@
-// How other threads end a core's wait. One atomic word says whether the core is awake, asleep, or was notified; only a notifier
-// that finds it asleep pays for a system call. Publish first, then wake(): the exchange orders the two, so either the core
-// finds the notification before it sleeps, or the notifier finds it asleep. Nothing is lost and no fence is needed.
-// Owned by the core's backend; it must outlive all who may call wake().
+// How other threads end a core's wait. One atomic word says whether the core is awake, asleep, or was notified; only
+// a notifier that finds it asleep pays for a system call. Publish first, then wake(): the exchange orders the two, so
+// either the core finds the notification before it sleeps, or the notifier finds it asleep. Nothing is lost and no
+// fence is needed. Owned by the core's backend; it must outlive all who may call wake().
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,8 @@ class Waker {
     if (state_.exchange(kNotified, std::memory_order_acq_rel) == kAsleep) signal();
   }
 
-  // The core, before it waits. Returns false, and forgets the notification, if one came since the last wait: then do not wait.
+  // The core, before it waits. Returns false, and forgets the notification, if one came since the last wait: then do
+  // not wait.
   bool prepare_sleep() noexcept {
     State expected = kAwake;
     if (state_.compare_exchange_strong(expected, kAsleep, std::memory_order_acq_rel)) return true;

@@ -1,5 +1,5 @@
-// Counts system calls from outside: the code under test runs in a forked child that this process traces (ptrace(2)), and only the
-// child's first thread is counted. Not the engine's own counters, which could lie.
+// Counts system calls from outside: the code under test runs in a forked child that this process traces (ptrace(2)),
+// and only the child's first thread is counted. Not the engine's own counters, which could lie.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The boundary between reactor and kernel, on each rung: operations end with the right results, one submission a turn, no system
-// call without need, the background budget, waits and wakes, and injected completions.
+// The boundary between reactor and kernel, on each rung: operations end with the right results, one submission a
+// turn, no system call without need, the background budget, waits and wakes, and injected completions.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>

@@ -1,5 +1,5 @@
-// Files: the I/O suite gives the same trace on every rung and under injected completions; which operation a transfer becomes; what a
-// cancelled one looks like.
+// Files: the I/O suite gives the same trace on every rung and under injected completions; which operation a transfer
+// becomes; what a cancelled one looks like.
 #include <gtest/gtest.h>
 
 #include <cerrno>

@@ -1,4 +1,5 @@
-// The buffer arena: alignment, first fit, coalescing, refusals with numbers, and a random comparison with a map of what is taken.
+// The buffer arena: alignment, first fit, coalescing, refusals with numbers, and a random comparison with a map of
+// what is taken.
 #include <gtest/gtest.h>
 
 #include <algorithm>

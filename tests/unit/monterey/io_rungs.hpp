@@ -26,7 +26,8 @@ inline std::string rung_name(detail::IoRung rung) {
   return "?";
 }
 
-// Whether this machine lets tests use io_uring at all; where it does not, tests of the ring's rungs say so and are skipped.
+// Whether this machine lets tests use io_uring at all; where it does not, tests of the ring's rungs say so and are
+// skipped.
 inline bool io_uring_allowed() {
   FixedBufs none(0);
   Capabilities found;

@@ -1,6 +1,7 @@
-// The I/O suite where the machine gives less: as an ordinary user with little lockable memory, and with io_uring or parts of it
-// refused by a seccomp filter. Each case runs in a child process, which gives up what it must not have, and compares the whole trace with
-// that of the unrestricted run; what had to be left out must be told, and nothing else may be.
+// The I/O suite where the machine gives less: as an ordinary user with little lockable memory, and with io_uring or
+// parts of it refused by a seccomp filter. Each case runs in a child process, which gives up what it must not have,
+// and compares the whole trace with that of the unrestricted run; what had to be left out must be told, and nothing
+// else may be.
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <linux/filter.h>
@@ -42,8 +43,8 @@ bool refuse(long system_call, int error) {
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-// Limits lockable memory and, if this is root, becomes a user whom no other process of this machine is likely to be: what users
-// lock is counted by user.
+// Limits lockable memory and, if this is root, becomes a user whom no other process of this machine is likely to be:
+// what users lock is counted by user.
 void become_ordinary(rlim_t lockable_bytes) {
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_MEMLOCK, &limit), 0);
