@@ -1,4 +1,4 @@
-// The runtime: cores, tasks, timers, primitives, files and buffers. See docs/ for how they fit together.
+// The runtime: cores, tasks, timers, primitives, files and buffers.
 #pragma once
 
 #include <monterey/capabilities.hpp>

@@ -349,7 +349,7 @@ class Channel {
   Pop pop() noexcept { return Pop(*this); }
   // Moves from `value` only if it returns true.
   bool try_push(T& value) noexcept {
-    if (closed_ || size_ == capacity_ || !pushers_.empty()) return false;
+    if (closed_ || size_ == capacity_) return false;  // pushers wait only while it is full, so none is overtaken
     append(std::move(value));
     return true;
   }

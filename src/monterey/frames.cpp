@@ -12,7 +12,9 @@ thread_local unsigned recycling_users = 0;  // reactors on this thread
 
 void start_recycling_frames() noexcept {
   if (recycling_users++ != 0) return;
-  for (FrameCache::List& list : frame_cache.lists) list.room = kFramesKeptPerClass;
+  for (std::size_t frame = 0; frame < kFrameClasses; ++frame) {
+    frame_cache.lists[frame].room = static_cast<std::uint32_t>(kFrameBytesKept / ((frame + 1) * kFrameGranule));
+  }
 }
 
 void stop_recycling_frames() noexcept {

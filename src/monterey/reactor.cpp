@@ -72,6 +72,8 @@ Reactor::Reactor(IoBackend& backend, const ReactorOptions& options)
 }
 
 Reactor::~Reactor() {
+  // Whoever was left waiting may be destroyed later.
+  timers_.forget_all();
   while (!ready_.empty()) ready_.pop();
   stop_recycling_frames();
 }

@@ -72,6 +72,11 @@ void TimerHeap::remove(Sleep& sleep) noexcept {
   sift_down(last.heap_index_);
 }
 
+void TimerHeap::forget_all() noexcept {
+  for (Sleep* sleep : heap_) sleep->heap_index_ = Sleep::kNotQueued;
+  heap_.clear();
+}
+
 void TimerHeap::end_first(Wake wake) noexcept {
   Sleep& sleep = *heap_.front();
   remove(sleep);

@@ -23,7 +23,7 @@ namespace monterey::detail {
 
 inline constexpr std::size_t kFrameGranule = 64;
 inline constexpr std::size_t kFrameClasses = 32;            // frames up to 2 KiB
-inline constexpr std::uint32_t kFramesKeptPerClass = 4096;  // beyond, they go back to the heap
+inline constexpr std::size_t kFrameBytesKept = 256u << 10;  // of each class; what is freed beyond goes back to the heap
 
 struct FrameCache {
   struct Block {

@@ -97,6 +97,8 @@ class TimerHeap {
   TimePoint earliest() const noexcept { return heap_.front()->until_; }
   void insert(Sleep& sleep);
   void remove(Sleep& sleep) noexcept;
+  // Takes all out without waking them.
+  void forget_all() noexcept;
   // Wakes the earliest.
   void end_first(Wake wake) noexcept;
 

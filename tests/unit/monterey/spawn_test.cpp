@@ -125,11 +125,18 @@ TEST(Spawn, AJoinerMayBeDestroyedWhileItWaitsOrIsReady) {
     }
     EXPECT_EQ(co_await handle, 1);
 
-    handle = spawn(after(milliseconds(1), 2));
+    Event go;
+    auto waits = [](Event* event) -> Task<int> {
+      co_await event->wait();
+      co_return 2;
+    };
+    handle = spawn(waits(&go));
     std::optional<Task<>::Awaiter> joiner(std::in_place, join(&handle));
     EXPECT_TRUE(joiner->await_suspend(std::noop_coroutine()));
-    while (!handle.ended()) co_await sleep_for(std::chrono::microseconds(100));
-    joiner.reset();
+    co_await yield();
+    go.set();
+    while (!handle.ended()) co_await yield();
+    joiner.reset();  // it was queued behind this task when the other one ended
     co_await yield();
   };
   run_on_core(body());

@@ -58,11 +58,32 @@ TEST(Timers, WaitInTheBackendForTheEarliest) {
 
 TEST(Timers, DurationsBeyondTheClockNeverEnd) {
   auto body = []() -> Task<> {
-    Task<>::Awaiter forever([]() -> Task<> { co_await sleep_for(hours::max()); }());
+    bool woken = false;
+    auto sleeps = [](bool* flag) -> Task<> {
+      co_await sleep_for(hours::max());
+      *flag = true;
+    };
+    Task<>::Awaiter forever(sleeps(&woken));
     EXPECT_TRUE(forever.await_suspend(std::noop_coroutine()));
     co_await sleep_for(hours(24 * 365 * 20));
+    EXPECT_FALSE(woken);
   };
   run_on_core(body());
+}
+
+TEST(Timers, ASleeperMayOutliveItsReactor) {
+  std::optional<Task<>::Awaiter> sleeping;
+  std::optional<Task<>::Awaiter> ready;
+  {
+    TestCore core;
+    const detail::Reactor::Activation activation(core.reactor);
+    auto sleeps = []() -> Task<> { co_await sleep_for(hours(1)); };
+    auto yields = []() -> Task<> { co_await yield(); };
+    EXPECT_TRUE(sleeping.emplace(sleeps()).await_suspend(std::noop_coroutine()));
+    EXPECT_TRUE(ready.emplace(yields()).await_suspend(std::noop_coroutine()));
+  }
+  sleeping.reset();
+  ready.reset();
 }
 
 TEST(Timers, AgainstAModel) {
