@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -116,6 +117,34 @@ void expect_round_trips(std::optional<std::uint64_t> asked) {
     const Records records = random_records(seed);
     const std::string text = write_all<AnyWriter>(records);
     ASSERT_EQ(read_all<AnyReader>(text), records) << text;
+  }
+}
+
+// Damages written records at random: reading gives records or an error that names a line, nothing else.
+template <class AnyReader, class AnyWriter>
+void expect_survives_damage(std::optional<std::uint64_t> asked) {
+  const std::uint64_t first = asked.value_or(1);
+  for (std::uint64_t seed = first; seed <= (asked ? first : first + 499); ++seed) {
+    SCOPED_TRACE("--seed=" + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    std::string text = write_all<AnyWriter>(random_records(seed));
+    for (std::size_t changes = 1 + random() % 4; changes > 0 && !text.empty(); --changes) {
+      const std::size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0: text[at] = static_cast<char>(random()); break;
+        case 1: text.erase(at, 1 + random() % 20); break;
+        default: text.insert(at, text.substr(random() % text.size(), random() % 20)); break;
+      }
+    }
+    AnyReader reader(read_from(text, 100));
+    std::string key;
+    std::string value;
+    try {
+      while (reader.next(key, value)) ASSERT_FALSE(key.empty());
+    } catch (const FormatError& error) {
+      ASSERT_GE(error.line(), 1u);
+      ASSERT_LE(error.line(), static_cast<std::uint64_t>(std::count(text.begin(), text.end(), '\n')) + 2);
+    }
   }
 }
 

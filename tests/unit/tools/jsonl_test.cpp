@@ -14,6 +14,8 @@ std::string error(const std::string& text) { return error_of<JsonlReader>(text);
 
 TEST(Jsonl, GivesBackArbitraryBytes) { expect_round_trips<JsonlReader, JsonlWriter>(test::requested_seed()); }
 
+TEST(Jsonl, DamageIsAnErrorOrARecord) { expect_survives_damage<JsonlReader, JsonlWriter>(test::requested_seed()); }
+
 TEST(Jsonl, WritesTextAsTextAndOtherBytesAsBase64) {
   const Records records{{"caf\xc3\xa9", "a\"b\\c\n\x01\x7f\0"s}, {"\xff", ""}, {"k", "\xed\xa0\x80"}};
   const std::string text =

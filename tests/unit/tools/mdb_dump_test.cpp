@@ -28,6 +28,10 @@ std::string error(const std::string& text) { return error_of<MdbDumpReader>(text
 
 TEST(MdbDump, GivesBackArbitraryBytes) { expect_round_trips<MdbDumpReader, MdbDumpWriter>(test::requested_seed()); }
 
+TEST(MdbDump, DamageIsAnErrorOrARecord) {
+  expect_survives_damage<MdbDumpReader, MdbDumpWriter>(test::requested_seed());
+}
+
 TEST(MdbDump, ReadsBothEncodings) {
   EXPECT_EQ(read_all<MdbDumpReader>(kBytes + " 6b00\n 0aFf\n 62\n \nDATA=END\n"),
             (Records{{"k\0"s, "\n\xff"}, {"b", ""}}));

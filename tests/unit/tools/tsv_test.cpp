@@ -14,6 +14,8 @@ std::string error(const std::string& text) { return error_of<TsvReader>(text); }
 
 TEST(Tsv, GivesBackArbitraryBytes) { expect_round_trips<TsvReader, TsvWriter>(test::requested_seed()); }
 
+TEST(Tsv, DamageIsAnErrorOrARecord) { expect_survives_damage<TsvReader, TsvWriter>(test::requested_seed()); }
+
 TEST(Tsv, ReadsAnEmptyInputAndALastLineWithoutNewline) {
   EXPECT_EQ(read_all<TsvReader>(""), Records{});
   EXPECT_EQ(read_all<TsvReader>("a\t1\nb\t"), (Records{{"a", "1"}, {"b", ""}}));
