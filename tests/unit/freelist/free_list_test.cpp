@@ -622,6 +622,27 @@ TEST_F(FreeListTest, AHostileBitmapIsRefused) {
   });
 }
 
+TEST_F(FreeListTest, AParentThatMiscountsIsRefused) {
+  on_core([&]() -> monterey::Task<> {
+    co_await fill(2);
+    const BitmapParentView parent(disk->block(root.root.page).data());
+    std::vector<BitmapParentCell> cells{parent.child(0), parent.child(1)};
+    ++cells[1].free.free_blocks;
+    alignas(8) std::array<std::byte, kPageBytes> page;
+    encode_bitmap_parent(1, 0, cells, page);
+    root.root = seal_page(page, root.root.page, Generation(1));
+    std::ranges::copy(page, disk->block(root.root.page).begin());
+    co_await reopen();
+    begin();
+    list->release(block(1, 5000), Generation(1));
+    std::string what;
+    EXPECT_EQ(co_await error_of(test::discard(list->seal()), &what), Errc::corruption);
+    EXPECT_NE(what.find("but its parent says 2 and 1"), std::string::npos) << what;
+    list->aborted();
+    EXPECT_EQ((co_await walk()).damage.size(), 1u);
+  });
+}
+
 TEST_F(FreeListTest, ARootThatCannotBeIsRefused) {
   on_core([&]() -> monterey::Task<> {
     co_await fill(2);
@@ -705,6 +726,31 @@ TEST_F(FreeListTest, ReservationsGoOnDuringASeal) {
   });
 }
 
+// A reservation may raise the mark in the last region after the seal and before that region's page is made.
+TEST_F(FreeListTest, WhatIsReservedBeyondTheSealedMarkIsNotInItsBitmap) {
+  on_core([&]() -> monterey::Task<> {
+    constexpr std::uint32_t kRegions = 70;  // more than are written at once
+    list->create_empty();
+    begin();
+    co_await test::discard(list->allocate_run(kRegions * kRegionBlocks - 5000));
+    disk->complete_by([](const test::Operation& op) {
+      return op.op == test::DeviceOp::write ? test::MemDisk::Completion::held : test::MemDisk::Completion::at_once;
+    });
+    auto seal = monterey::spawn(list->seal());
+    while (disk->held() == 0) co_await monterey::yield();
+    const Extent reserved = co_await list->reserve_run(100);
+    disk->complete_by(nullptr);
+    disk->release_all();
+    root = co_await std::move(seal);
+    list->committed();
+    EXPECT_EQ(root.high_water, reserved.first.value);
+    const PageLister pages = co_await walk();
+    EXPECT_EQ(pages.damage.size(), 0u);
+    EXPECT_EQ(pages.bitmaps.size(), kRegions);
+    EXPECT_FALSE(pages.is_free(reserved.first.value));
+  });
+}
+
 TEST_F(FreeListTest, TasksThatSearchAtTheSameTimeNeverGetTheSameBlock) {
   on_core([&]() -> monterey::Task<> {
     co_await fill(3);
@@ -752,6 +798,59 @@ TEST_F(SmallCacheTest, CleanRegionsAreDroppedOverTheLimit) {
     co_await commit();
     EXPECT_EQ(list->loaded_regions(), 2u);
     EXPECT_EQ(list->free_blocks(), free + held);
+  });
+}
+
+class NoCacheTest : public FreeListTest {
+ protected:
+  NoCacheTest() : FreeListTest(FreeListOptions{.cached_regions = 0}) {}
+
+  // A store in which runs of 100 are found in the second region alone, which is not loaded.
+  monterey::Task<> prepare() {
+    co_await fill(3);
+    begin();
+    list->release(block(1, 5000, 300), Generation(1));
+    co_await commit();
+    EXPECT_EQ(list->loaded_regions(), 0u);
+  }
+};
+
+TEST_F(NoCacheTest, ARegionLoadedTwiceAtTheSameTimeIsTakenOnce) {
+  on_core([&]() -> monterey::Task<> {
+    co_await prepare();
+    disk->complete(test::MemDisk::Completion::held);
+    auto first = monterey::spawn(list->reserve_run(100));
+    auto second = monterey::spawn(list->reserve_run(100));
+    while (disk->held() < 2) co_await monterey::yield();
+    disk->complete(test::MemDisk::Completion::at_once);
+    disk->release();
+    EXPECT_EQ(co_await std::move(first), block(1, 5000, 100));
+    disk->release();
+    EXPECT_EQ(co_await std::move(second), block(1, 5100, 100));
+  });
+}
+
+TEST_F(NoCacheTest, ARegionThatWasCommittedDuringALoadIsReadAgain) {
+  on_core([&]() -> monterey::Task<> {
+    co_await prepare();
+    disk->complete(test::MemDisk::Completion::held);
+    auto reserving = monterey::spawn(list->reserve_run(100));
+    while (disk->held() == 0) co_await monterey::yield();
+    disk->complete(test::MemDisk::Completion::at_once);
+    begin();
+    list->release(block(1, 9000, 10), Generation(1));
+    co_await commit();
+    EXPECT_EQ(list->loaded_regions(), 0u);
+    disk->release();
+    const Extent reserved = co_await std::move(reserving);
+    EXPECT_GE(reserved.first, block(1, 5000).first);
+    EXPECT_LE(reserved.end(), block(1, 5300).first.value);
+    begin();
+    list->adopt(reserved);
+    co_await commit();
+    const PageLister pages = co_await walk();
+    EXPECT_TRUE(pages.is_free(block(1, 9009).first.value));
+    EXPECT_FALSE(pages.is_free(reserved.first.value));
   });
 }
 
