@@ -1,6 +1,6 @@
-// What the search inside pages costs, without cache, tasks or devices around: lookups through four levels of encoded pages
-// that lie in memory in no particular order, 1 M keys of 16 bytes with values of 100; one leaf that stays in the CPU's
-// cache; the check of a page as read. `page_bench --benchmark_repetitions=9 --benchmark_enable_random_interleaving`.
+// What the search inside pages costs, without cache, tasks or devices around: lookups through four levels of encoded
+// pages that lie in memory in no particular order, 1 M keys of 16 bytes with values of 100; one leaf that stays in the
+// CPU's cache; the check of a page as read. `page_bench --benchmark_repetitions=9 --benchmark_enable_random_interleaving`.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
