@@ -1,6 +1,6 @@
 // Micro-benchmarks of the engine with LMDB beside it in the same run: cached random get, and random-order puts into an empty
 // store with one flush at the end. The repetitions of all benchmarks are interleaved at random; the ratios at the end are
-// of medians. `micro [--directory=DIR] [--benchmark_…]`.
+// of medians. `bench_micro [--directory=DIR] [--benchmark_…]`.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <sys/utsname.h>

@@ -85,8 +85,8 @@ class Packer {
     extend(pages_.back(), key, value_bytes);
   }
 
-  bool empty() const { return records_.empty(); }
-  std::size_t cell_count() const { return records_.size(); }
+  bool empty() const { return pages_.empty(); }
+  std::size_t cell_count() const { return records_.size() - first_; }
   // Pages that the cells added so far take.
   std::size_t page_count() const { return pages_.size(); }
   // Whether the first page is settled although the run goes on.
@@ -115,10 +115,12 @@ class Packer {
   // Removes the first page's cells.
   void pop_front() {
     STORE_ASSERT(!pages_.empty());
-    const std::size_t gone = pages_.front().count;
     pages_.erase(pages_.begin());
-    records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(gone));
-    for (Page& page : pages_) page.begin -= gone;
+    first_ = pages_.empty() ? records_.size() : pages_.front().begin;
+    if (first_ < records_.size() && first_ < kRecordsToKeep) return;
+    records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(first_));
+    for (Page& page : pages_) page.begin -= first_;
+    first_ = 0;
     const std::uint64_t first_byte = records_.empty() ? base_ + bytes_.size() : records_.front().key_at;
     bytes_.erase(0, static_cast<std::size_t>(first_byte - base_));
     base_ = first_byte;
@@ -126,6 +128,8 @@ class Packer {
 
  private:
   static constexpr std::size_t kHeldPages = 4;
+  // Records of pages that left are dropped so many at a time: shifting the others costs a copy of the held pages.
+  static constexpr std::size_t kRecordsToKeep = 1024;
 
   struct Record {
     std::uint64_t key_at;  // inline bytes follow the key
@@ -194,6 +198,7 @@ class Packer {
   std::string bytes_;           // keys and inline values of the records
   std::uint64_t base_ = 0;      // what all offsets are relative to
   std::vector<Record> records_;
+  std::size_t first_ = 0;       // the records before it are of pages that left
   std::vector<Page> pages_;     // consecutive, covering all records
   std::vector<Cell> cells_;     // what front() returns
 };
