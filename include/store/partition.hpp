@@ -1,6 +1,7 @@
 // A key/value partition: a copy-on-write B+tree on one block device, owned by the core it was opened on. The handle may
 // be moved at any time; operations in flight keep what they need alive. A handle dropped without close() leaves the
-// device as a crash would: at its last commit.
+// device as a crash would: at its last commit. The device and the buffers are then given back when the operations, scans and
+// the flush in progress have ended; close() waits for that.
 //
 // Keys are 1 to 1024 bytes, ordered as unsigned bytes; values 0 bytes to 1 GiB. Every call below throws store::Error:
 // invalid_argument beyond the limits (nothing changed), closed after close(), corruption when a page that the call needs
@@ -30,7 +31,7 @@ class Partition;
 namespace detail {
 class PartitionCore;
 
-class GetOperation final : public Operation<GetOperation, std::optional<std::string>> {
+class [[nodiscard]] GetOperation final : public Operation<GetOperation, std::optional<std::string>> {
  private:
   friend class store::Partition;
   friend class Operation<GetOperation, std::optional<std::string>>;
@@ -44,7 +45,7 @@ class GetOperation final : public Operation<GetOperation, std::optional<std::str
   std::optional<std::string> result_;
 };
 
-class ContainsOperation final : public Operation<ContainsOperation, bool> {
+class [[nodiscard]] ContainsOperation final : public Operation<ContainsOperation, bool> {
  private:
   friend class store::Partition;
   friend class Operation<ContainsOperation, bool>;
@@ -58,7 +59,7 @@ class ContainsOperation final : public Operation<ContainsOperation, bool> {
   bool result_ = false;
 };
 
-class GetPinnedOperation final : public Operation<GetPinnedOperation, std::optional<PinnedValue>> {
+class [[nodiscard]] GetPinnedOperation final : public Operation<GetPinnedOperation, std::optional<PinnedValue>> {
  private:
   friend class store::Partition;
   friend class Operation<GetPinnedOperation, std::optional<PinnedValue>>;
@@ -74,7 +75,7 @@ class GetPinnedOperation final : public Operation<GetPinnedOperation, std::optio
 
 using PinnedValues = std::vector<std::optional<PinnedValue>>;
 
-class GetManyOperation final : public Operation<GetManyOperation, PinnedValues> {
+class [[nodiscard]] GetManyOperation final : public Operation<GetManyOperation, PinnedValues> {
  private:
   friend class store::Partition;
   friend class Operation<GetManyOperation, PinnedValues>;
@@ -89,7 +90,7 @@ class GetManyOperation final : public Operation<GetManyOperation, PinnedValues> 
 };
 
 // put and erase: a value of nullopt erases.
-class PutOperation final : public Operation<PutOperation, void> {
+class [[nodiscard]] PutOperation final : public Operation<PutOperation, void> {
  private:
   friend class store::Partition;
   friend class Operation<PutOperation, void>;
@@ -104,7 +105,7 @@ class PutOperation final : public Operation<PutOperation, void> {
   std::optional<std::string_view> value_;
 };
 
-class CompareAndPutOperation final : public Operation<CompareAndPutOperation, bool> {
+class [[nodiscard]] CompareAndPutOperation final : public Operation<CompareAndPutOperation, bool> {
  private:
   friend class store::Partition;
   friend class Operation<CompareAndPutOperation, bool>;

@@ -274,6 +274,8 @@ class Run {
     }
     scans_.clear();
     db.reset();
+    // A flush that was going on when the handle was dropped keeps its memory until it has ended.
+    while (monterey::FixedBufs::current().free_bytes() < config_.buffer_config().bytes) co_await monterey::yield();
     db.emplace(co_await Partition::open(device(), config_));
     co_await expect_clean(*db);
   }
