@@ -194,12 +194,13 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
     throw Error(Errc::unsupported_format,
                 fmt::format("{}: the store has a log, which this version cannot replay", device_->name()));
   }
-  co_await free_list_.open(allocator_of(meta));
   const TreeRoot tree = tree_of(meta);
   if (!tree.empty()) {
     PageCache::Pin root = co_await cache_.pin(tree.page);
     if (page_level(root.data()) != tree.height - 1u) throw_wrong_level(tree.page, tree.height - 1u, page_level(root.data()));
   }
+  // Last: a free list that is open cannot be opened again, for the older state after a rollback.
+  co_await free_list_.open(allocator_of(meta));
   meta_ = meta;
   meta_slot_ = candidate.slot;
   tree_ = tree;
