@@ -197,32 +197,27 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
 
 // --- the way up ---
 
+// The leaf's entries with the changes among them: stretches of entries are copied up to the place of the next change.
 monterey::Task<> TreeMerge::pack_leaf(LeafView leaf) {
-  std::string key;
+  std::string key(leaf.prefix());
+  const std::size_t prefix_bytes = key.size();
   std::uint32_t slot = 0;
-  std::size_t change = 0;
-  const std::string prefix(leaf.prefix());
-  while (slot < leaf.count() || change < changes_.size()) {
-    int order = 0;  // of the leaf's entry against the change
-    if (slot < leaf.count()) {
-      key = prefix;
+  for (std::size_t change = 0; change <= changes_.size(); ++change) {
+    const Lookup at = change < changes_.size() ? leaf.find(changes_[change].key) : Lookup{leaf.count(), false};
+    for (; slot < at.slot; ++slot) {
+      key.resize(prefix_bytes);
       key.append(leaf.suffix(slot));
-      order = change < changes_.size() ? key.compare(changes_[change].key) : -1;
-    } else {
-      order = 1;
-    }
-    if (order < 0) {
       leaves_.add(LeafCell{key, leaf.value(slot)});
       if (leaves_.front_is_settled()) co_await emit_front(0);
-    } else {
-      if (order == 0) {
-        drop_value(leaf.value(slot));
-        --counts_.entries;
-      }
-      co_await add_entry(changes_[change]);
-      ++change;
     }
-    if (order <= 0) ++slot;
+    if (change == changes_.size()) break;
+    if (at.found) {
+      drop_value(leaf.value(slot));
+      --counts_.entries;
+      ++slot;
+    }
+    if (!add_entry(changes_[change])) co_await add_long_entry(changes_[change]);
+    if (leaves_.front_is_settled()) co_await emit_front(0);
   }
 }
 
@@ -231,27 +226,36 @@ monterey::Task<> TreeMerge::pack_changes(std::string lower) {
   run_is_hot_ = true;
   std::size_t since_yield = 0;
   for (const EntryView& change : changes_) {
-    co_await add_entry(change);
+    if (!add_entry(change)) co_await add_long_entry(change);
+    if (leaves_.front_is_settled()) co_await emit_front(0);
     if (++since_yield % 64 == 0) co_await monterey::maybe_yield();
   }
 }
 
-monterey::Task<> TreeMerge::add_entry(EntryView entry) {
-  if (entry.kind == EntryKind::erase) co_return;
-  ++counts_.entries;
-  if (entry.kind == EntryKind::run) {
-    with_.free_list.adopt(run_extent(entry.run));
-    adopted_runs_.push_back(entry.run.first.value);
-    counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(entry.run.length));
-    leaves_.add(LeafCell{entry.key, LeafValue(entry.run)});
-  } else if (entry.value.size() > kMaxInlineValueBytes) {
-    const OverflowRef run = co_await with_.writer.write_run(entry.value, durable_);
-    counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(run.length));
-    leaves_.add(LeafCell{entry.key, LeafValue(run)});
-  } else {
-    leaves_.add(LeafCell{entry.key, LeafValue(entry.value)});
+// Adds what the entry leaves behind; false if its value must go to a run first.
+bool TreeMerge::add_entry(const EntryView& entry) {
+  switch (entry.kind) {
+    case EntryKind::erase: return true;
+    case EntryKind::put:
+      if (entry.value.size() > kMaxInlineValueBytes) return false;
+      leaves_.add(LeafCell{entry.key, LeafValue(entry.value)});
+      break;
+    case EntryKind::run:
+      with_.free_list.adopt(run_extent(entry.run));
+      adopted_runs_.push_back(entry.run.first.value);
+      counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(entry.run.length));
+      leaves_.add(LeafCell{entry.key, LeafValue(entry.run)});
+      break;
   }
-  if (leaves_.front_is_settled()) co_await emit_front(0);
+  ++counts_.entries;
+  return true;
+}
+
+monterey::Task<> TreeMerge::add_long_entry(EntryView entry) {
+  const OverflowRef run = co_await with_.writer.write_run(entry.value, durable_);
+  counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(run.length));
+  leaves_.add(LeafCell{entry.key, LeafValue(run)});
+  ++counts_.entries;
 }
 
 void TreeMerge::drop_value(const LeafValue& value) {

@@ -89,7 +89,8 @@ class TreeMerge {
   bool changes_below(const UpperBound& upper) const;
   void collect_changes(const UpperBound& upper);
 
-  monterey::Task<> add_entry(EntryView entry);
+  bool add_entry(const EntryView& entry);
+  monterey::Task<> add_long_entry(EntryView entry);
   monterey::Task<> add_child(unsigned level, std::string_view separator, PagePointer child);
   monterey::Task<> carry_over(unsigned level, std::string_view separator, PagePointer child);
   monterey::Task<> end_run(unsigned level);

@@ -75,14 +75,15 @@ class Packer {
     const std::string_view key = Policy::key(cell);
     const std::string_view bytes = Policy::inline_bytes(cell);
     const std::size_t value_bytes = Policy::value_bytes(cell);
-    if (pages_.empty() || !fits(pages_.back(), key, value_bytes)) {
+    if (pages_.empty() || !extend(pages_.back(), key, value_bytes)) {
       pages_.push_back(Page{records_.size(), 0, 0, 0, 0});
+      const bool fits = extend(pages_.back(), key, value_bytes);
+      STORE_ASSERT(fits);
     }
     records_.push_back(Record{base_ + bytes_.size(), static_cast<std::uint32_t>(key.size()),
                               static_cast<std::uint32_t>(value_bytes), Policy::payload(cell)});
     bytes_.append(key);
     bytes_.append(bytes);
-    extend(pages_.back(), key, value_bytes);
   }
 
   bool empty() const { return pages_.empty(); }
@@ -165,16 +166,19 @@ class Packer {
     if (page.count == Policy::kFirstStoredKey) return next.size();
     return common_prefix_bytes(key(page.begin + Policy::kFirstStoredKey).substr(0, page.prefix_bytes), next);
   }
-  bool fits(const Page& page, std::string_view next, std::size_t value_bytes) const {
-    const bool stored = page.count >= Policy::kFirstStoredKey;
-    return Policy::page_bytes(page.count + 1, page.stored_key_bytes + (stored ? next.size() : 0),
-                              page.value_bytes + value_bytes, prefix_with(page, next)) <= kPageBytes;
-  }
-  void extend(Page& page, std::string_view next, std::size_t value_bytes) const {
-    page.prefix_bytes = prefix_with(page, next);
-    if (page.count >= Policy::kFirstStoredKey) page.stored_key_bytes += next.size();
+  // Counts one more cell into the page, if it still fits then.
+  bool extend(Page& page, std::string_view next, std::size_t value_bytes) const {
+    const std::size_t prefix_bytes = prefix_with(page, next);
+    const std::size_t key_bytes =
+        page.stored_key_bytes + (page.count >= Policy::kFirstStoredKey ? next.size() : 0);
+    if (Policy::page_bytes(page.count + 1, key_bytes, page.value_bytes + value_bytes, prefix_bytes) > kPageBytes) {
+      return false;
+    }
+    page.prefix_bytes = prefix_bytes;
+    page.stored_key_bytes = key_bytes;
     page.value_bytes += value_bytes;
     ++page.count;
+    return true;
   }
 
   // The same cells in pages of about equal size; more pages than now if that cannot be.
@@ -183,13 +187,12 @@ class Packer {
     std::size_t pages_left = pages_.size();
     std::vector<Page> result;
     for (std::size_t i = pages_.front().begin; i < records_.size(); ++i) {
-      const bool full = result.empty() || !fits(result.back(), key(i), records_[i].value_bytes) ||
-                        (pages_left > 0 && page_size(result.back()) >= left / (pages_left + 1));
-      if (full) {
-        if (!result.empty()) left -= std::min(left, page_size(result.back()));
-        result.push_back(Page{i, 0, 0, 0, 0});
-        if (pages_left > 0) --pages_left;
-      }
+      const bool enough =
+          result.empty() || (pages_left > 0 && page_size(result.back()) >= left / (pages_left + 1));
+      if (!enough && extend(result.back(), key(i), records_[i].value_bytes)) continue;
+      if (!result.empty()) left -= std::min(left, page_size(result.back()));
+      result.push_back(Page{i, 0, 0, 0, 0});
+      if (pages_left > 0) --pages_left;
       extend(result.back(), key(i), records_[i].value_bytes);
     }
     return result;
