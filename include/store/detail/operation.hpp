@@ -14,9 +14,9 @@
 namespace store::detail {
 
 // Derived provides, visible to Operation: `bool try_now()`, `T take()` (the result after try_now() returned true) and
-// `monterey::Task<T> later()`.
+// `monterey::Task<T> later()`. Each is [[nodiscard]] itself: the attribute is not inherited.
 template <class Derived, class T>
-class [[nodiscard]] Operation {
+class Operation {
  public:
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
