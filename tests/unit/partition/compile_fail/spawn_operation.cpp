@@ -1,0 +1,10 @@
+// A spawned operation would outlive the arguments that it views.
+#include <store/store.hpp>
+
+void use(store::Partition& db) {
+#ifdef MISUSE
+  monterey::spawn(db.get("key"));
+#else
+  monterey::spawn(db.flush());
+#endif
+}

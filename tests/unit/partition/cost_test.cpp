@@ -1,0 +1,415 @@
+// The costs of reading and writing that the performance model promises, counted: allocations by this program's operator
+// new, system calls by a tracing parent, I/O by the disk in memory, time by the thread's CPU clock, since other
+// programs share the machine.
+#include <gtest/gtest.h>
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include <monterey/detail/frames.hpp>
+#include <store/store.hpp>
+
+#include "cost_support.hpp"
+#include "support/allocations.hpp"
+#include "support/mem_block_device.hpp"
+#include "support/run_in_cluster.hpp"
+#include "support/system_calls.hpp"
+#include "support/temp_dir.hpp"
+
+namespace store {
+namespace {
+
+using namespace store::test;
+using Completion = MemDisk::Completion;
+using PinnedValues = std::vector<std::optional<PinnedValue>>;
+
+// AddressSanitizer's heap calls the kernel when it likes, and its frames are not recycled.
+constexpr bool kPlainHeap = MONTEREY_RECYCLE_FRAMES != 0;
+
+monterey::Task<> put_all(Partition& db, const std::vector<std::string>& keys, std::string value) {
+  for (const std::string& key : keys) co_await db.put(key, value);
+}
+
+// --- hits ---
+
+// Counts how often other tasks suspend: it runs once for each time that they let it.
+struct Interleaved {
+  std::uint64_t turns = 0;
+  bool stop = false;
+
+  static monterey::Task<> run(Interleaved* self) {
+    while (!self->stop) {
+      ++self->turns;
+      co_await monterey::yield();
+    }
+  }
+};
+
+struct HitCost {
+  std::uint64_t operations = 0;
+  std::uint64_t failures = 0;
+  std::uint64_t allocations = 0;  // coroutine frames included
+  std::uint64_t suspensions = 0;
+  std::uint64_t allowed_suspensions = 0;  // one for each 100 µs that passed
+};
+
+enum class Verb { get, put };
+
+monterey::Task<HitCost> hit(Partition& db, const std::vector<std::string>& keys, Verb verb,
+                            const SystemCallWindow* window) {
+  constexpr std::uint64_t kOperations = 100'000;
+  const std::string value(kValueBytes, 'w');
+  Interleaved other;
+  auto interleaved = monterey::spawn(Interleaved::run(&other));
+  co_await monterey::yield();
+  HitCost cost;
+  cost.operations = kOperations;
+  const std::uint64_t turns = other.turns;
+  const auto begin = std::chrono::steady_clock::now();
+  if (window != nullptr) {
+    window->open();
+    ::syscall(SYS_getppid);  // shows that this is the thread whose calls are counted
+  } else {
+    monterey::detail::stop_recycling_frames();  // every frame is an allocation now
+  }
+  const std::uint64_t allocations_before = allocations();
+  if (verb == Verb::get) {
+    for (std::uint64_t i = 0; i < kOperations; ++i) {
+      const std::optional<std::string> found = co_await db.get(keys[i * 7919 % keys.size()]);
+      cost.failures += !found || found->size() != kValueBytes;
+    }
+  } else {
+    for (std::uint64_t i = 0; i < kOperations; ++i) co_await db.put(keys[i * 7919 % keys.size()], value);
+  }
+  cost.allocations = allocations() - allocations_before;
+  if (window != nullptr) {
+    window->close();
+  } else {
+    monterey::detail::start_recycling_frames();
+  }
+  const auto elapsed = std::chrono::steady_clock::now() - begin;
+  cost.suspensions = other.turns - turns;
+  cost.allowed_suspensions = static_cast<std::uint64_t>(elapsed / monterey::kTaskBudget) + 1;
+  other.stop = true;
+  co_await std::move(interleaved);
+  co_return cost;
+}
+
+// A store whose pages are all cached, and room for all puts in the active buffer.
+HitCost run_hits(Verb verb, const SystemCallWindow* window) {
+  const PartitionConfig config{.cache_pages = 4096, .wal_mode = WalMode::none, .write_buffer_bytes = 64u << 20};
+  HitCost cost;
+  const auto task = [&]() -> monterey::Task<> {
+    // Large enough: a put that must let the device grow waits for that.
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(32 * 1024), config);
+    const std::vector<std::string> keys = keys_up_to(20'000);
+    co_await put_all(db, keys, std::string(kValueBytes, 'v'));
+    co_await db.flush();
+    for (const std::string& key : keys) {
+      const bool present = co_await db.contains(key);
+      EXPECT_TRUE(present);
+    }
+    cost = co_await hit(db, keys, verb, window);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+  return cost;
+}
+
+TEST(Cost, CachedGetAllocatesItsResultAndSuspendsOnlyToLetOthersRun) {
+  const HitCost cost = run_hits(Verb::get, nullptr);
+  EXPECT_EQ(cost.failures, 0u);
+  if (kCountsAllocations) {
+    EXPECT_EQ(cost.allocations, cost.operations);  // 100 bytes do not fit into a std::string
+  }
+  EXPECT_LE(cost.suspensions, cost.allowed_suspensions);
+  RecordProperty("suspensions", static_cast<int>(cost.suspensions));
+}
+
+TEST(Cost, PutIntoTheBufferAllocatesNothingAndSuspendsOnlyToLetOthersRun) {
+  const HitCost cost = run_hits(Verb::put, nullptr);
+  EXPECT_EQ(cost.allocations, 0u);
+  EXPECT_LE(cost.suspensions, cost.allowed_suspensions);
+  RecordProperty("suspensions", static_cast<int>(cost.suspensions));
+}
+
+void expect_no_system_calls(Verb verb) {
+  const SystemCalls calls = count_system_calls([verb](const SystemCallWindow& window) -> std::string {
+    const HitCost cost = run_hits(verb, &window);
+    return cost.failures == 0 ? "" : "values are missing";
+  });
+  ASSERT_TRUE(calls.counted) << calls.failure;
+  EXPECT_EQ(calls.of(SYS_getppid), 1u) << "the calls of another thread were counted";
+  // The reactor looks for completions every 64 turns, but with nothing in flight it does that without the kernel.
+  EXPECT_EQ(calls.of(SYS_io_uring_enter), 0u);
+  if (kPlainHeap) {
+    EXPECT_EQ(calls.total(), 1u);
+  }
+}
+
+TEST(Cost, CachedGetsMakeNoSystemCall) { expect_no_system_calls(Verb::get); }
+TEST(Cost, PutsIntoTheBufferMakeNoSystemCall) { expect_no_system_calls(Verb::put); }
+
+// --- fairness ---
+
+#if defined(__OPTIMIZE__) && MONTEREY_RECYCLE_FRAMES
+constexpr double kLongestHoldUpUs = 1000;
+#else
+constexpr double kLongestHoldUpUs = 10'000;  // 64 gets, after which a task looks at the clock, take that much longer
+#endif
+
+// A task that never waits for anything. Ends by itself, so that a runtime that lets nobody else run fails the test
+// instead of hanging it.
+monterey::Task<> get_for_ever(Partition& db, const std::vector<std::string>& keys, const bool* stop) {
+  for (std::uint64_t i = 0; !*stop && i < 5'000'000; ++i) {
+    static_cast<void>(co_await db.get(keys[i * 7919 % keys.size()]));
+  }
+}
+
+TEST(Cost, ALoopOverCachedGetsHoldsUpNoTimer) {
+  const PartitionConfig config{.cache_pages = 4096, .wal_mode = WalMode::none, .write_buffer_bytes = 4u << 20};
+  double longest_us = 0;
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(), config);
+    const std::vector<std::string> keys = keys_up_to(10'000);
+    co_await put_all(db, keys, std::string(kValueBytes, 'v'));
+    co_await db.flush();
+    bool stop = false;
+    auto busy = monterey::spawn(get_for_ever(db, keys, &stop));
+    for (int i = 0; i < 300; ++i) {
+      // Due at once, so all the CPU time that this thread uses until then is what the timer was held up.
+      const double before = thread_cpu_us();
+      co_await monterey::sleep_for(std::chrono::nanoseconds(1));
+      longest_us = std::max(longest_us, thread_cpu_us() - before);
+    }
+    EXPECT_GT(db.stats().gets, 300 * 64u) << "the other task did not run in between";
+    stop = true;
+    co_await std::move(busy);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+  EXPECT_LT(longest_us, kLongestHoldUpUs);
+  std::printf("a timer was held up for at most %.0f us of CPU time\n", longest_us);
+}
+
+// The time that the ready queue takes to come round: what anyone in it waits before it runs.
+struct Rounds {
+  double longest_us = 0;
+  std::uint64_t count = 0;
+  bool stop = false;
+
+  static monterey::Task<> watch(Rounds* self) {
+    double last = thread_cpu_us();
+    while (!self->stop) {
+      co_await monterey::yield();
+      const double now = thread_cpu_us();
+      self->longest_us = std::max(self->longest_us, now - last);
+      last = now;
+      ++self->count;
+    }
+  }
+};
+
+TEST(Cost, ALoopOverCachedGetsHoldsUpNoFlush) {
+  const PartitionConfig config{.cache_pages = 4096, .wal_mode = WalMode::none, .write_buffer_bytes = 256u << 10};
+  const auto disk = std::make_shared<MemDisk>();
+  constexpr std::uint64_t kFlushes = 50;
+  Rounds rounds;
+  std::uint64_t steps = 0;
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    const std::vector<std::string> keys = keys_up_to(10'000);
+    co_await put_all(db, keys, std::string(kValueBytes, 'v'));
+    co_await db.flush();
+    bool stop = false;
+    auto busy = monterey::spawn(get_for_ever(db, keys, &stop));
+    // Every operation of a flush puts it back into the ready queue once more.
+    disk->complete(Completion::yield);
+    disk->reset_counts();
+    auto watching = monterey::spawn(Rounds::watch(&rounds));
+    const std::uint64_t gets = db.stats().gets;
+    for (std::uint64_t i = 0; i < kFlushes; ++i) {
+      for (std::uint64_t k = 0; k < 4; ++k) co_await db.put(keys[(i * 101 + k * 2503) % keys.size()], "changed");
+      co_await db.flush();
+    }
+    EXPECT_GT(db.stats().gets - gets, kFlushes * 64) << "the other task did not run in between";
+    steps = disk->counts().writes + disk->counts().syncs;
+    rounds.stop = true;
+    stop = true;
+    co_await std::move(busy);
+    co_await std::move(watching);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+  EXPECT_GE(steps, kFlushes * 6);
+  EXPECT_LT(rounds.longest_us, kLongestHoldUpUs);
+  // A flush of four leaves goes through the queue a few times for each of its operations.
+  EXPECT_LE(rounds.count, steps * 8);
+  std::printf("a step of a flush was held up for at most %.0f us of CPU time; %.1f rounds a flush, %.1f operations\n",
+              rounds.longest_us, static_cast<double>(rounds.count) / kFlushes, static_cast<double>(steps) / kFlushes);
+}
+
+// --- misses ---
+
+// A store of three levels of which all branches, and few leaves, are cached.
+struct ColdLeaves {
+  static constexpr std::uint64_t kKeys = 35'000;
+  static constexpr std::uint64_t kStep = 500;  // some 15 leaves, and a branch has more than 100
+  static PartitionConfig config() {
+    return {.cache_pages = 4096, .wal_mode = WalMode::none, .write_buffer_bytes = 8u << 20};
+  }
+
+  static monterey::Task<> write(std::unique_ptr<BlockDevice> device) {
+    auto db = co_await Partition::create(std::move(device), config());
+    const std::vector<std::string> keys = keys_up_to(kKeys);
+    co_await put_all(db, keys, std::string(kValueBytes, 'v'));
+    co_await db.close();
+  }
+  static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device) {
+    auto db = co_await Partition::open(std::move(device), config());
+    EXPECT_EQ(db.stats().height, 3u);
+    for (std::uint64_t i = 0; i < kKeys; i += kStep) {
+      const bool present = co_await db.contains(key_of(i));
+      EXPECT_TRUE(present);
+    }
+    co_return std::move(db);
+  }
+  // A key of a leaf that open() has not read; each `index` another leaf.
+  static std::string key(std::uint64_t index) { return key_of(index * kStep + kStep / 2); }
+};
+
+TEST(Cost, AColdGetIsOneReadOfOneBlock) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    co_await ColdLeaves::write(std::make_unique<MemBlockDevice>(disk));
+    auto db = co_await ColdLeaves::open(std::make_unique<MemBlockDevice>(disk));
+    for (std::uint64_t i = 0; i < 60; ++i) {
+      for (const std::uint64_t expected : {1u, 0u}) {  // cold, then cached
+        disk->reset_counts();
+        const std::optional<std::string> value = co_await db.get(ColdLeaves::key(i));
+        EXPECT_EQ(value, std::string(kValueBytes, 'v'));
+        EXPECT_EQ(disk->counts().reads, expected);
+        EXPECT_EQ(disk->counts().blocks_read, expected);
+      }
+    }
+    co_await db.close();
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
+monterey::Task<PinnedValues> get_cold(Partition& db) {
+  std::vector<std::string> keys;
+  for (std::uint64_t i = 0; i < 64; ++i) keys.push_back(ColdLeaves::key(i));
+  const std::vector<std::string_view> views(keys.begin(), keys.end());
+  co_return co_await db.get_many(views);
+}
+
+bool all_are_there(const PinnedValues& values) {
+  return values.size() == 64 && std::ranges::all_of(values, [](const std::optional<PinnedValue>& value) {
+           return value && value->view() == std::string(kValueBytes, 'v');
+         });
+}
+
+TEST(Cost, GetManyOf64MissesHasAllReadsInFlightAtOnce) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    co_await ColdLeaves::write(std::make_unique<MemBlockDevice>(disk));
+    auto db = co_await ColdLeaves::open(std::make_unique<MemBlockDevice>(disk));
+    disk->reset_counts();
+    disk->complete(Completion::held);
+    auto reading = monterey::spawn(get_cold(db));
+    co_await monterey::yield();  // one turn: what is in flight after it goes to the kernel in one submission
+    EXPECT_EQ(disk->held(DeviceOp::read), 64u);
+    disk->complete(Completion::at_once);
+    disk->release_all();
+    const PinnedValues values = co_await std::move(reading);
+    EXPECT_TRUE(all_are_there(values));
+    EXPECT_GE(disk->counts().max_reads_in_flight, 60u);
+    EXPECT_EQ(disk->counts().blocks_read, 64u);
+    co_await db.close();
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
+TEST(Cost, GetManyOf64MissesInAFileTakesFewSystemCalls) {
+  const TempDir dir;
+  const std::string path = dir.file("db");
+  const SystemCalls calls = count_system_calls([&path](const SystemCallWindow& window) -> std::string {
+    std::string failure;
+    const auto task = [&]() -> monterey::Task<> {
+      if (monterey::capabilities().backend != monterey::Backend::io_uring) {
+        failure = "no io_uring";
+        co_return;
+      }
+      co_await ColdLeaves::write(co_await FileBlockDevice::open(path));
+      auto db = co_await ColdLeaves::open(co_await FileBlockDevice::open(path));
+      co_await monterey::yield();
+      window.open();
+      const PinnedValues values = co_await get_cold(db);
+      window.close();
+      if (!all_are_there(values)) failure = "values are missing";
+      co_await db.close();
+    };
+    run_in_cluster(ColdLeaves::config().buffer_config(), task);
+    return failure;
+  });
+  if (calls.failure == "no io_uring") GTEST_SKIP() << "worker threads make a call for every operation";
+  ASSERT_TRUE(calls.counted) << calls.failure;
+  std::printf("64 misses took %lu calls of io_uring_enter\n",
+              static_cast<unsigned long>(calls.of(SYS_io_uring_enter)));
+  EXPECT_GE(calls.of(SYS_io_uring_enter), 1u);
+  // One call submits; the others wait, and each takes all completions that are there. A call for each read would be 64.
+  EXPECT_LE(calls.of(SYS_io_uring_enter), 32u);
+  if (kPlainHeap) {
+    EXPECT_LE(calls.total() - calls.of(SYS_io_uring_enter), 4u);
+  }
+}
+
+// --- beside a flush ---
+
+TEST(Cost, ReadsAndPutsCompleteBetweenTwoWritesOfAFlush) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    co_await ColdLeaves::write(std::make_unique<MemBlockDevice>(disk));
+    auto db = co_await ColdLeaves::open(std::make_unique<MemBlockDevice>(disk));
+    for (std::uint64_t i = 0; i < 20'000; ++i) co_await db.put(key_of(i), std::string(kValueBytes, 'w'));
+    disk->complete_by([](const test::Operation& operation) {
+      return operation.op == DeviceOp::write ? Completion::held : Completion::at_once;
+    });
+    auto flushing = monterey::spawn(db.flush());
+    const std::uint64_t flushes = db.stats().flushes;
+    std::uint64_t gaps = 0;
+    while (db.stats().flushes == flushes) {
+      for (int turn = 0; turn < 10'000 && disk->held() == 0 && db.stats().flushes == flushes; ++turn) {
+        co_await monterey::yield();
+      }
+      if (disk->held() == 0) break;
+      // A write of the flush is in flight and will not end before this task says so.
+      ++gaps;
+      const std::uint64_t reads = disk->counts().reads;
+      const std::optional<std::string> cold = co_await db.get(ColdLeaves::key(41 + gaps));
+      EXPECT_EQ(cold, std::string(kValueBytes, 'v'));
+      EXPECT_GE(disk->counts().reads, reads + 1);
+      const std::optional<std::string> being_merged = co_await db.get(key_of(1));
+      EXPECT_EQ(being_merged, std::string(kValueBytes, 'w'));
+      const std::string fresh = "fresh" + std::to_string(gaps);
+      co_await db.put(fresh, "value");
+      const std::optional<std::string> written = co_await db.get(fresh);
+      EXPECT_EQ(written, "value");
+      EXPECT_EQ(db.stats().flushes, flushes);
+      disk->release();
+    }
+    disk->complete_by(nullptr);
+    co_await std::move(flushing);
+    EXPECT_GE(gaps, 8u);
+    EXPECT_LE(41 + gaps, 69u) << "the cold keys ran out";
+    co_await db.close();
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
+}  // namespace
+}  // namespace store
