@@ -287,9 +287,9 @@ TEST(Task, FramesAreRecycled) {
 // A frame larger than any free list's; not inlined, or the compiler may put it into its caller's frame.
 [[gnu::noinline]] Task<int> large(int value) {
   volatile char space[3000];
-  space[0] = static_cast<char>(value);
+  space[value] = static_cast<char>(value);
   co_await yield();
-  co_return space[0];
+  co_return space[value];  // at a place the compiler cannot know, so that all of it is kept
 }
 
 TEST(Task, NoMemoryForAFrameIsAnErrorOfTheCall) {
