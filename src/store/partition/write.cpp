@@ -111,7 +111,7 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
     if (grown) continue;
     if (flushed || (frozen_.empty() && active_.data->empty())) {
       throw Error(Errc::no_space,
-                  fmt::format("{}: full: a write needs up to {} blocks more than are free ({} of {} in use); nothing was "
+                  fmt::format("{}: full, no space left: a write needs up to {} blocks more than are free ({} of {} in use); nothing was "
                               "changed: erase something, give the device more room, or close open scans",
                               device_->name(), missing, free_list_.high_water() - free_list_.free_blocks(),
                               device_->capacity_blocks()));
