@@ -17,13 +17,13 @@ namespace store {
 namespace {
 
 constexpr std::uint64_t kPieceBytes = 1u << 20;
+constexpr std::align_val_t kAlignment{kPageBytes};
 
 }  // namespace
 
 std::shared_ptr<std::byte[]> allocate_aligned(std::size_t bytes) {
-  const auto alignment = std::align_val_t(kPageBytes);
-  auto* memory = static_cast<std::byte*>(::operator new(std::max<std::size_t>(bytes, 1), alignment));
-  return std::shared_ptr<std::byte[]>(memory, [alignment](std::byte* p) { ::operator delete(p, alignment); });
+  auto* memory = static_cast<std::byte*>(::operator new(std::max<std::size_t>(bytes, 1), kAlignment));
+  return std::shared_ptr<std::byte[]>(memory, [](std::byte* p) { ::operator delete(p, kAlignment); });
 }
 
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class) {
