@@ -17,8 +17,8 @@
 
 namespace {
 
-using bench::kKeys;
 using bench::Key;
+using bench::kKeys;
 
 std::filesystem::path g_directory;
 const bench::Values g_values;
@@ -147,7 +147,8 @@ class RatioReporter final : public benchmark::ConsoleReporter {
     const double a = median(ours);
     const double b = median(theirs);
     if (a == 0 || b == 0) return;
-    fmt::print("{:<18} {:>9.0f} /s   {:<10} {:>9.0f} /s   ratio {:.2f} (target {:.1f})\n", ours, a, theirs, b, a / b, target);
+    fmt::print("{:<18} {:>9.0f} /s   {:<10} {:>9.0f} /s   ratio {:.2f} (target {:.1f})\n", ours, a, theirs, b, a / b,
+               target);
   }
 
  private:

@@ -19,12 +19,12 @@ enum class WalMode {
 };
 
 struct PartitionConfig {
-  std::size_t cache_pages = 16384;                 // 4 KiB frames, all of them in FixedBufs; at least 8
+  std::size_t cache_pages = 16384;  // 4 KiB frames, all of them in FixedBufs; at least 8
   WalMode wal_mode = WalMode::batched;
   std::chrono::microseconds wal_batch_interval{1000};
-  std::size_t write_buffer_bytes = 32u << 20;      // a full buffer is handed to the flusher; at least 16 KiB
-  std::size_t write_buffer_count = 2;              // one active + frozen ones waiting; then writers wait; at least 2
-  std::size_t io_depth = 128;                      // reads in flight for batches, scans and merges; 1..1024
+  std::size_t write_buffer_bytes = 32u << 20;  // a full buffer is handed to the flusher; at least 16 KiB
+  std::size_t write_buffer_count = 2;          // one active + frozen ones waiting; then writers wait; at least 2
+  std::size_t io_depth = 128;                  // reads in flight for batches, scans and merges; 1..1024
 
   // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight.
   std::size_t memory_bytes() const;
@@ -42,9 +42,9 @@ struct OpenOptions {
 };
 
 struct ScanOptions {
-  bool reverse = false;                                            // from the end of the range to its start
+  bool reverse = false;                                             // from the end of the range to its start
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();  // entries after which the scan ends
-  std::uint32_t prefetch_pages = 64;                               // read-ahead grows up to this; 0 turns it off
+  std::uint32_t prefetch_pages = 64;                                // read-ahead grows up to this; 0 turns it off
 };
 
 struct CheckOptions {

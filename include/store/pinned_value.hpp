@@ -42,7 +42,8 @@ class PinnedValue {
  private:
   friend class detail::PartitionCore;
   PinnedValue(std::string_view view, detail::RawPin pin) noexcept : view_(view), pin_(pin) {}
-  PinnedValue(std::string_view view, std::shared_ptr<std::byte[]> copy) noexcept : view_(view), copy_(std::move(copy)) {}
+  PinnedValue(std::string_view view, std::shared_ptr<std::byte[]> copy) noexcept
+      : view_(view), copy_(std::move(copy)) {}
 
   std::string_view view_;
   detail::RawPin pin_;

@@ -9,16 +9,16 @@ namespace store {
 
 struct Stats {
   // The store.
-  std::uint64_t generation = 0;           // last durable commit
-  std::uint64_t entries = 0;              // in the tree, as of that commit
-  std::uint64_t height = 0;               // levels of the tree; 0 is empty
+  std::uint64_t generation = 0;  // last durable commit
+  std::uint64_t entries = 0;     // in the tree, as of that commit
+  std::uint64_t height = 0;      // levels of the tree; 0 is empty
   std::uint64_t tree_pages = 0;
   std::uint64_t overflow_blocks = 0;
   std::uint64_t allocator_pages = 0;
-  std::uint64_t high_water_blocks = 0;    // blocks from here on were never used
-  std::uint64_t free_blocks = 0;          // reusable now, below the high-water mark
-  std::uint64_t held_blocks = 0;          // superseded, kept for readers of older states
-  std::uint64_t device_blocks = 0;        // backed by the device now
+  std::uint64_t high_water_blocks = 0;  // blocks from here on were never used
+  std::uint64_t free_blocks = 0;        // reusable now, below the high-water mark
+  std::uint64_t held_blocks = 0;        // superseded, kept for readers of older states
+  std::uint64_t device_blocks = 0;      // backed by the device now
   std::uint64_t capacity_blocks = 0;
   // The write buffers.
   std::uint64_t buffered_entries = 0;
@@ -32,11 +32,11 @@ struct Stats {
   std::uint64_t cache_pinned = 0;
   // Operations.
   std::uint64_t gets = 0;
-  std::uint64_t puts = 0;                 // puts and erases, each of a batch included
+  std::uint64_t puts = 0;  // puts and erases, each of a batch included
   std::uint64_t flushes = 0;
   std::uint64_t flush_pages_read = 0;
   std::uint64_t flush_pages_written = 0;
-  std::uint64_t flush_writes = 0;         // device writes of the flushes; pages / writes is the mean write size
+  std::uint64_t flush_writes = 0;  // device writes of the flushes; pages / writes is the mean write size
   // What open() met and mended, in words; empty when all was well.
   std::vector<std::string> open_notes;
   // Why writes are refused, if they are.

@@ -39,7 +39,7 @@ class Records(Case):
     def test_escaped_keys_and_values(self):
         self.run_store("put", self.db, "--escaped", r"a\x00\tb", r"\\\n\xff")
         self.assertEqual(self.run_store("get", self.db, "--escaped", r"a\x00\tb")[0], b"\\\n\xff")
-        self.assertIn("escape", self.run_store("get", self.db, "--escaped", "a\\q", expect=FAILED)[1])
+        self.assertIn("backslash", self.run_store("get", self.db, "--escaped", "a\\q", expect=FAILED)[1])
 
     def test_key_limits(self):
         self.run_store("put", self.db, "k" * 1024, "longest")

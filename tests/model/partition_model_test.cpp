@@ -261,7 +261,8 @@ class Run {
         co_return;
       }
       EXPECT_EQ(at->scan.key(), at->expected[at->next].first) << where();
-      EXPECT_TRUE(at->scan.value() == at->expected[at->next].second) << where() << ": scan, value of entry " << at->next;
+      EXPECT_TRUE(at->scan.value() == at->expected[at->next].second)
+          << where() << ": scan, value of entry " << at->next;
       ++at->next;
     }
   }

@@ -79,8 +79,6 @@ class FreeList {
   // The state that the durable meta page names. Reads the root page. Errors: corruption, io_error.
   monterey::Task<> open(AllocatorRoot durable);
 
-  // --- a commit ---
-
   // Starts the commit that builds `building`; called again for each later cut of it, with a greater generation, which
   // then is the birth of pages allocated and the death of extents released from here on.
   void begin(Generation building);
@@ -111,8 +109,6 @@ class FreeList {
   void aborted() noexcept;
   bool in_commit() const noexcept { return phase_ != Phase::idle; }
 
-  // --- reservations ---
-
   // Takes contiguous blocks as allocate_run() does, for a value that no commit reaches yet.
   monterey::Task<Extent> reserve_run(std::uint32_t blocks);
   // A reservation, as it was returned, becomes an allocation of the commit in progress (again a reservation when that is
@@ -123,8 +119,6 @@ class FreeList {
   // Frees the held extents that nothing pins any more. Called when a Pin is dropped; O(1) when no generation became
   // unpinned, else O(pinned generations) and the extents freed.
   void pins_changed();
-
-  // --- what there is ---
 
   // Blocks allocatable now below the high-water mark.
   std::uint64_t free_blocks() const noexcept { return free_blocks_; }

@@ -3,12 +3,24 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "store/freelist/region.hpp"
+
 namespace store {
+
+// The class of a region by the allocatable blocks of its emptiest window: what differs by less than 16 counts as equal.
+constexpr std::uint8_t window_class(std::uint32_t blocks) noexcept {
+  return static_cast<std::uint8_t>((blocks + 15) / 16);
+}
+// The class of a region by its longest run: powers of two.
+constexpr std::uint8_t run_class(std::uint32_t blocks) noexcept {
+  return static_cast<std::uint8_t>(std::bit_width(blocks));
+}
 
 class RegionRanking {
  public:
@@ -29,5 +41,8 @@ class RegionRanking {
   std::array<std::vector<std::uint64_t>, kClasses> members_;
   std::array<std::uint32_t, kClasses> counts_{};
 };
+
+static_assert(window_class(kWindowBlocks) < RegionRanking::kClasses);
+static_assert(run_class(kRegionBlocks) < RegionRanking::kClasses);
 
 }  // namespace store

@@ -5,8 +5,7 @@
 namespace store {
 
 void throw_bad_key(std::size_t key_bytes) {
-  throw Error(Errc::invalid_argument,
-              fmt::format("key of {} bytes: a key has 1 to {} bytes", key_bytes, kMaxKeyBytes));
+  throw Error(Errc::invalid_argument, fmt::format("key of {} bytes: a key has 1 to {} bytes", key_bytes, kMaxKeyBytes));
 }
 
 void throw_bad_value(std::size_t value_bytes) {

@@ -14,10 +14,12 @@ namespace store {
 [[noreturn]] void throw_bad_value(std::size_t value_bytes);
 
 inline void check_key(std::string_view key) {
-  if (key.empty() || key.size() > kMaxKeyBytes) [[unlikely]] throw_bad_key(key.size());
+  if (key.empty() || key.size() > kMaxKeyBytes) [[unlikely]]
+    throw_bad_key(key.size());
 }
 inline void check_value(std::string_view value) {
-  if (value.size() > kMaxValueBytes) [[unlikely]] throw_bad_value(value.size());
+  if (value.size() > kMaxValueBytes) [[unlikely]]
+    throw_bad_value(value.size());
 }
 
 }  // namespace store

@@ -79,8 +79,9 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
     }
     std::string all;
     for (const std::string& text : damage) all += (all.empty() ? "" : "; ") + text;
-    throw Error(Errc::corruption, fmt::format("{}: no meta page is good: {}; restore from a backup or salvage the store",
-                                              device.name(), all));
+    throw Error(
+        Errc::corruption,
+        fmt::format("{}: no meta page is good: {}; restore from a backup or salvage the store", device.name(), all));
   }
   std::ranges::sort(slots.candidates, [](const MetaCandidate& a, const MetaCandidate& b) {
     return a.meta.generation > b.meta.generation;
@@ -100,8 +101,7 @@ monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t s
 monterey::Task<> clear_meta_slots(BlockDevice& device) {
   const auto memory = allocate_aligned(kMetaBytes);
   std::memset(memory.get(), 0, kMetaBytes);
-  co_await device.write(PageNo(0), std::span<const std::byte>(memory.get(), kMetaBytes),
-                        monterey::IoClass::foreground);
+  co_await device.write(PageNo(0), std::span<const std::byte>(memory.get(), kMetaBytes), monterey::IoClass::foreground);
 }
 
 }  // namespace store

@@ -26,6 +26,17 @@ std::array<std::uint8_t, 16> random_uuid() {
   return uuid;
 }
 
+// A part of the core's registered memory.
+monterey::FixedBuf allocate_buffer(std::size_t bytes) {
+  try {
+    return monterey::FixedBufs::current().allocate(bytes);
+  } catch (const Error& error) {
+    if (error.errc() != Errc::invalid_argument) throw;
+    throw Error(Errc::invalid_argument,
+                fmt::format("{}: pass config.buffer_config(), added up over a core's partitions", error.what()));
+  }
+}
+
 AllocatorRoot allocator_of(const Meta& meta) {
   return AllocatorRoot{meta.allocator_root, meta.allocator_levels, meta.high_water};
 }
@@ -38,8 +49,8 @@ PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, const 
     : device_(std::move(device)),
       config_(config),
       free_list_(*device_, pins_, kMetaBlocks),
-      staging_(monterey::FixedBufs::current().allocate(PageWriter::kStagingBytes + config.io_depth * kPageBytes)),
-      cache_(*device_, monterey::FixedBufs::current().allocate(config.cache_pages * kPageBytes)) {
+      staging_(allocate_buffer(PageWriter::kStagingBytes + config.io_depth * kPageBytes)),
+      cache_(*device_, allocate_buffer(config.cache_pages * kPageBytes)) {
   free_list_.set_on_reuse([this](Extent extent) {
     for (std::uint64_t page = extent.first.value; page < extent.end(); ++page) {
       cache_.unmap(PageNo(static_cast<std::uint32_t>(page)));

@@ -51,7 +51,7 @@ struct Found {
   std::string_view bytes;  // readable until the next suspension or call on the cache
   bool in_leaf = false;    // bytes lie in the leaf that `at` names, else in a write buffer
   OverflowRef run;
-  Descent at;              // missing: the page that is not resident
+  Descent at;  // missing: the page that is not resident
 };
 
 class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
@@ -60,8 +60,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   static monterey::Task<std::shared_ptr<PartitionCore>> create(std::unique_ptr<BlockDevice> device,
                                                                PartitionConfig config, CreateOptions options);
-  static monterey::Task<std::shared_ptr<PartitionCore>> open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
-                                                             OpenOptions options);
+  static monterey::Task<std::shared_ptr<PartitionCore>> open(std::unique_ptr<BlockDevice> device,
+                                                             PartitionConfig config, OpenOptions options);
   static monterey::Task<std::shared_ptr<PartitionCore>> open_or_create(std::unique_ptr<BlockDevice> device,
                                                                        PartitionConfig config);
 
@@ -103,7 +103,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> close();
 
   void require_open() const {
-    if (state_ != State::open) [[unlikely]] throw_closed();
+    if (state_ != State::open) [[unlikely]]
+      throw_closed();
   }
   bool is_open() const { return state_ == State::open; }
   PageCache& cache() { return cache_; }
@@ -117,7 +118,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   class ReadHold {
    public:
     explicit ReadHold(PartitionCore& core)
-        : core_(core.shared_from_this()), inside_(core.operations_.hold()), pin_(core.pins_.pin(core.tree_.generation)) {}
+        : core_(core.shared_from_this()),
+          inside_(core.operations_.hold()),
+          pin_(core.pins_.pin(core.tree_.generation)) {}
     ReadHold(const ReadHold&) = delete;
     ReadHold& operator=(const ReadHold&) = delete;
     ~ReadHold() {
@@ -135,8 +138,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   struct Value {
     bool present = false;
     std::string_view bytes;
-    PageCache::Pin leaf;                   // for a value in a leaf
-    std::shared_ptr<std::byte[]> memory;   // … read from a run, or copied from a write buffer
+    PageCache::Pin leaf;                  // for a value in a leaf
+    std::shared_ptr<std::byte[]> memory;  // … read from a run, or copied from a write buffer
   };
 
   struct Buffer {
@@ -219,15 +222,15 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   Generation last_generation_;
 
   Buffer active_;
-  std::deque<Buffer> frozen_;    // oldest first
-  PendingSpace pending_;         // of all buffers
+  std::deque<Buffer> frozen_;  // oldest first
+  PendingSpace pending_;       // of all buffers
   SeqNo last_seq_;
   monterey::Mutex writers_;
   ViewList views_;
 
   bool flushing_ = false;
   const TreeMerge* merge_ = nullptr;  // the merge in progress
-  monterey::Event flush_ended_;     // pulsed whenever a flush has succeeded or failed
+  monterey::Event flush_ended_;       // pulsed whenever a flush has succeeded or failed
   std::uint64_t flush_failures_ = 0;
   std::exception_ptr flush_error_;  // of the last failure
 

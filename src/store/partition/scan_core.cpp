@@ -226,9 +226,18 @@ Scan::Scan(Scan&&) noexcept = default;
 Scan& Scan::operator=(Scan&&) noexcept = default;
 Scan::~Scan() = default;
 
-detail::AdvanceOperation Scan::advance() { return detail::AdvanceOperation(*core_); }
+namespace {
+
+detail::ScanCore& core_of(const std::unique_ptr<detail::ScanCore>& core) {
+  if (!core) throw Error(Errc::closed, "the scan handle is empty: it was moved from");
+  return *core;
+}
+
+}  // namespace
+
+detail::AdvanceOperation Scan::advance() { return detail::AdvanceOperation(core_of(core_)); }
 std::string_view Scan::key() const noexcept { return core_->key(); }
 std::string_view Scan::value() const noexcept { return core_->value(); }
-monterey::Task<> Scan::seek(std::string key) { return core_->seek(std::move(key)); }
+monterey::Task<> Scan::seek(std::string key) { return core_of(core_).seek(std::move(key)); }
 
 }  // namespace store

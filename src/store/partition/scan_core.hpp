@@ -59,13 +59,13 @@ class ScanCore {
   std::vector<bool> buffer_is_current_;
 
   bool positioned_ = false;
-  std::uint64_t moves_ = 0;             // of the view, when the sources were positioned
-  std::optional<std::string> target_;   // where seek() wants to start
-  bool has_key_ = false;                // key_ was handed out: go on behind it
+  std::uint64_t moves_ = 0;            // of the view, when the sources were positioned
+  std::optional<std::string> target_;  // where seek() wants to start
+  bool has_key_ = false;               // key_ was handed out: go on behind it
   bool done_ = false;
   std::string key_;
   std::string_view value_;
-  std::optional<OverflowRef> run_;      // of the current entry, to be read
+  std::optional<OverflowRef> run_;  // of the current entry, to be read
   std::shared_ptr<std::byte[]> run_memory_;
 };
 

@@ -17,9 +17,9 @@ namespace store {
 struct View {
   SeqNo at;
   TreeRoot tree;
-  GenerationPins::Pin pin;                                   // of tree.generation
-  std::vector<std::shared_ptr<const WriteBuffer>> buffers;   // oldest first
-  std::uint64_t moves = 0;                                   // how often a flush moved it onto another root
+  GenerationPins::Pin pin;                                  // of tree.generation
+  std::vector<std::shared_ptr<const WriteBuffer>> buffers;  // oldest first
+  std::uint64_t moves = 0;                                  // how often a flush moved it onto another root
 };
 
 // The live views in order of their creation, hence of their sequence numbers.

@@ -23,7 +23,8 @@ void PartitionCore::require_writable() const {
   if (read_only_) throw Error(Errc::read_only, fmt::format("{}: opened for reading only", device_->name()));
   if (!poisoned_.empty()) {
     throw Error(Errc::poisoned, fmt::format("{}: no writes after a failure that left the device's state unknown ({}); "
-                                            "reopen the store to recover", device_->name(), poisoned_));
+                                            "reopen the store to recover",
+                                            device_->name(), poisoned_));
   }
 }
 
@@ -81,7 +82,8 @@ std::uint64_t PartitionCore::blocks_available(Purpose purpose) const {
   // What the commit in progress supersedes comes back with it, unless somebody reads an older state.
   if (merge_ != nullptr && views_.empty()) blocks += merge_->counts().pages_touched;
   const std::uint64_t reserve = purpose == Purpose::relief ? 0 : reserve_blocks(device_->capacity_blocks());
-  const std::uint64_t beyond = device_->capacity_blocks() - std::min(device_->capacity_blocks(), device_->size_blocks());
+  const std::uint64_t beyond =
+      device_->capacity_blocks() - std::min(device_->capacity_blocks(), device_->size_blocks());
   // The reserve may lie where the device has not grown to yet.
   const std::uint64_t kept_back = reserve - std::min(reserve, beyond);
   return blocks - std::min(blocks, kept_back);
@@ -111,7 +113,8 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
     if (grown) continue;
     if (flushed || (frozen_.empty() && active_.data->empty())) {
       throw Error(Errc::no_space,
-                  fmt::format("{}: full, no space left: a write needs up to {} blocks more than are free ({} of {} in use); nothing was "
+                  fmt::format("{}: full, no space left: a write needs up to {} blocks more than are free ({} of {} in "
+                              "use); nothing was "
                               "changed: erase something, give the device more room, or close open scans",
                               device_->name(), missing, free_list_.high_water() - free_list_.free_blocks(),
                               device_->capacity_blocks()));
@@ -199,8 +202,10 @@ monterey::Task<> PartitionCore::write(WriteBatch batch) {
   for (std::size_t i = 0; i < batch.expectation_count(); ++i) expectations.push_back(batch.expectation(i));
   const std::optional<std::size_t> failed = co_await apply(changes, expectations);
   if (failed) {
-    throw Error(Errc::conflict, fmt::format("the batch was not applied: expectation {} of {} does not hold; read the key "
-                                            "again and decide anew", *failed + 1, expectations.size()));
+    throw Error(Errc::conflict,
+                fmt::format("the batch was not applied: expectation {} of {} does not hold; read the key "
+                            "again and decide anew",
+                            *failed + 1, expectations.size()));
   }
 }
 

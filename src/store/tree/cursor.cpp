@@ -15,7 +15,8 @@ constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
 TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages)
     : cache_(cache),
       root_(root),
-      prefetch_limit_(static_cast<std::uint32_t>(std::min<std::size_t>(prefetch_pages, cache.transient_window() / 2))) {}
+      prefetch_limit_(static_cast<std::uint32_t>(std::min<std::size_t>(prefetch_pages, cache.transient_window() / 2))) {
+}
 
 void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
   pin_ = cache.try_user_pin(pin);
@@ -33,8 +34,8 @@ void TreeCursor::reset() {
 monterey::Task<> TreeCursor::descend(PagePointer page, unsigned level, Toward toward, std::string_view key) {
   leaf_.reset();
   for (;; --level) {
-    PageCache::Pin pin = co_await cache_.pin(page, monterey::IoClass::foreground,
-                                             level == 0 ? Reuse::unlikely : Reuse::likely);
+    PageCache::Pin pin =
+        co_await cache_.pin(page, monterey::IoClass::foreground, level == 0 ? Reuse::unlikely : Reuse::likely);
     if (page_level(pin.data()) != level) throw_wrong_level(page, level, page_level(pin.data()));
     if (level == 0) {
       leaf_.hold(cache_, std::move(pin));

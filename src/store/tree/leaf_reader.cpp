@@ -43,8 +43,7 @@ void LeafReader::start(const PagePointer& pointer) {
   slot.pointer = pointer;
   slot.error = nullptr;
   queue_.push_back(index);
-  if (const std::byte* resident = cache_.peek(pointer);
-      resident != nullptr && page_type(resident) == PageType::leaf) {
+  if (const std::byte* resident = cache_.peek(pointer); resident != nullptr && page_type(resident) == PageType::leaf) {
     std::memcpy(bytes_of(index).data(), resident, kPageBytes);
     return;
   }

@@ -34,7 +34,9 @@ class LeafReader {
   // Starts reading a leaf. Requires: !full().
   void start(const PagePointer& pointer);
   // Whether the oldest leaf started and not yet taken is this one.
-  bool next_is(const PagePointer& pointer) const { return !queue_.empty() && slots_[queue_.front()].pointer == pointer; }
+  bool next_is(const PagePointer& pointer) const {
+    return !queue_.empty() && slots_[queue_.front()].pointer == pointer;
+  }
   // The oldest leaf started. Errors: corruption, io_error.
   monterey::Task<Leaf> take();
   monterey::Task<> drain();

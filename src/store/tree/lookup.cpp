@@ -7,10 +7,11 @@
 namespace store {
 
 void throw_wrong_level(const PagePointer& pointer, unsigned expected, unsigned found) {
-  throw Error(Errc::corruption,
-              fmt::format("page {}: level {} was expected here, the page has level {}; restore from a backup or salvage "
-                          "the store",
-                          pointer.page.value, expected, found));
+  throw Error(
+      Errc::corruption,
+      fmt::format("page {}: level {} was expected here, the page has level {}; restore from a backup or salvage "
+                  "the store",
+                  pointer.page.value, expected, found));
 }
 
 monterey::Task<PageCache::Pin> find_leaf(PageCache& cache, std::string_view key, Descent at,

@@ -29,7 +29,8 @@ inline const std::byte* descend(PageCache& cache, std::string_view key, Descent&
   for (;;) {
     const std::byte* page = cache.peek(at.page);
     if (page == nullptr) return nullptr;
-    if (page_level(page) != at.level) [[unlikely]] throw_wrong_level(at.page, at.level, page_level(page));
+    if (page_level(page) != at.level) [[unlikely]]
+      throw_wrong_level(at.page, at.level, page_level(page));
     if (at.level == 0) return page;
     const BranchView branch(page);
     at.page = branch.child(branch.find_child(key));
@@ -39,6 +40,7 @@ inline const std::byte* descend(PageCache& cache, std::string_view key, Descent&
 
 // The leaf that may hold `key`, pinned; loads what is missing from `at` on. `key` must live until the task ends.
 // Errors: corruption, io_error.
-monterey::Task<PageCache::Pin> find_leaf(PageCache& cache, std::string_view key, Descent at, monterey::IoClass io_class);
+monterey::Task<PageCache::Pin> find_leaf(PageCache& cache, std::string_view key, Descent at,
+                                         monterey::IoClass io_class);
 
 }  // namespace store

@@ -168,7 +168,8 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
     PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class, Reuse::unlikely);
     if (page_type(pin.data()) != PageType::leaf) {
       throw Error(Errc::corruption, fmt::format("{}: page {}: a leaf was expected; restore from a backup or salvage "
-                                                "the store", with_.device.name(), pointer.page.value));
+                                                "the store",
+                                                with_.device.name(), pointer.page.value));
     }
     const auto copy = std::make_unique<Page>();
     std::memcpy(copy->data(), pin.data(), kPageBytes);

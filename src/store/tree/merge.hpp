@@ -116,7 +116,7 @@ class TreeMerge {
   std::string run_lower_;      // the separator of the first page of the run of leaves
   std::string last_leaf_key_;  // of the page before, within the run
   bool run_has_pages_ = false;
-  bool run_is_hot_ = false;    // its old leaves were in the cache
+  bool run_is_hot_ = false;                  // its old leaves were in the cache
   std::vector<BranchPacker> branches_;       // [level - 1]
   std::vector<std::uint64_t> branch_pages_;  // emitted, by level - 1
   MergeCounts counts_;

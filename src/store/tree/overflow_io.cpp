@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <vector>
 #include <store/error.hpp>
+#include <vector>
 
 #include "store/base/assert.hpp"
 #include "store/base/crc32c.hpp"
@@ -29,9 +29,10 @@ std::shared_ptr<std::byte[]> allocate_aligned(std::size_t bytes) {
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class) {
   const Extent extent = run_extent(run);
   if (run.length > kMaxValueBytes || extent.end() > device.size_blocks()) {
-    throw Error(Errc::corruption, fmt::format("{}: overflow run of {} bytes at block {}: it ends behind the device's {} "
-                                              "blocks; restore from a backup or salvage the store",
-                                              device.name(), run.length, run.first.value, device.size_blocks()));
+    throw Error(Errc::corruption,
+                fmt::format("{}: overflow run of {} bytes at block {}: it ends behind the device's {} "
+                            "blocks; restore from a backup or salvage the store",
+                            device.name(), run.length, run.first.value, device.size_blocks()));
   }
   const std::size_t bytes = std::size_t{extent.count} * kPageBytes;
   RunValue value{allocate_aligned(bytes), run.length};

@@ -169,8 +169,7 @@ class Packer {
   // Counts one more cell into the page, if it still fits then.
   bool extend(Page& page, std::string_view next, std::size_t value_bytes) const {
     const std::size_t prefix_bytes = prefix_with(page, next);
-    const std::size_t key_bytes =
-        page.stored_key_bytes + (page.count >= Policy::kFirstStoredKey ? next.size() : 0);
+    const std::size_t key_bytes = page.stored_key_bytes + (page.count >= Policy::kFirstStoredKey ? next.size() : 0);
     if (Policy::page_bytes(page.count + 1, key_bytes, page.value_bytes + value_bytes, prefix_bytes) > kPageBytes) {
       return false;
     }
@@ -187,8 +186,7 @@ class Packer {
     std::size_t pages_left = pages_.size();
     std::vector<Page> result;
     for (std::size_t i = pages_.front().begin; i < records_.size(); ++i) {
-      const bool enough =
-          result.empty() || (pages_left > 0 && page_size(result.back()) >= left / (pages_left + 1));
+      const bool enough = result.empty() || (pages_left > 0 && page_size(result.back()) >= left / (pages_left + 1));
       if (!enough && extend(result.back(), key(i), records_[i].value_bytes)) continue;
       if (!result.empty()) left -= std::min(left, page_size(result.back()));
       result.push_back(Page{i, 0, 0, 0, 0});
@@ -198,12 +196,12 @@ class Packer {
     return result;
   }
 
-  std::string bytes_;           // keys and inline values of the records
-  std::uint64_t base_ = 0;      // what all offsets are relative to
+  std::string bytes_;       // keys and inline values of the records
+  std::uint64_t base_ = 0;  // what all offsets are relative to
   std::vector<Record> records_;
-  std::size_t first_ = 0;       // the records before it are of pages that left
-  std::vector<Page> pages_;     // consecutive, covering all records
-  std::vector<Cell> cells_;     // what front() returns
+  std::size_t first_ = 0;    // the records before it are of pages that left
+  std::vector<Page> pages_;  // consecutive, covering all records
+  std::vector<Cell> cells_;  // what front() returns
 };
 
 using LeafPacker = Packer<LeafPolicy>;

@@ -78,8 +78,7 @@ monterey::Task<> PageWriter::enter_chunk(Stream& stream) {
 
 std::byte* PageWriter::append(Stream& stream, PageNo first, std::size_t bytes) {
   STORE_ASSERT(stream.free_bytes() >= bytes);
-  const std::uint64_t segment_end =
-      stream.segment_first.value + (stream.used - stream.segment_begin) / kPageBytes;
+  const std::uint64_t segment_end = stream.segment_first.value + (stream.used - stream.segment_begin) / kPageBytes;
   if (stream.segment_begin == stream.used || segment_end != first.value) {
     write_segment(stream);
     stream.segment_first = first;

@@ -41,7 +41,9 @@ class PageWriter {
   ~PageWriter();
 
   // Whether place() may be called now; if not, await make_room() first.
-  bool has_room() const { return extent_used_ < extent_.count && pages_.chunk != kNoChunk && pages_.free_bytes() >= kPageBytes; }
+  bool has_room() const {
+    return extent_used_ < extent_.count && pages_.chunk != kNoChunk && pages_.free_bytes() >= kPageBytes;
+  }
   // Waits for staging and blocks. Errors: no_space, or the first write that failed.
   monterey::Task<> make_room();
   // The next page: its number and 4096 bytes to fill, which hold the bytes of an older page. Requires: has_room().

@@ -14,8 +14,8 @@ namespace store {
 inline constexpr unsigned kMaxHeight = 32;
 
 struct TreeRoot {
-  PagePointer page;             // null when the tree is empty
-  std::uint8_t height = 0;      // levels; the root has level height - 1, leaves have level 0
+  PagePointer page;         // null when the tree is empty
+  std::uint8_t height = 0;  // levels; the root has level height - 1, leaves have level 0
   Generation generation{};
 
   bool empty() const { return height == 0; }

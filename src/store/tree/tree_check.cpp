@@ -77,7 +77,8 @@ class Checker {
     if (!enough()) report_.errors.push_back(std::move(what));
   }
   void expect_equal(const char* what, std::uint64_t meta, std::uint64_t found) {
-    if (meta != found && !tree_damaged_) fail(fmt::format("meta page: counts {} {}, the tree has {}", meta, what, found));
+    if (meta != found && !tree_damaged_)
+      fail(fmt::format("meta page: counts {} {}, the tree has {}", meta, what, found));
   }
 
   // Marks blocks as in use; false when they cannot be.
@@ -117,8 +118,8 @@ class Checker {
       damage = fmt::format("level {} was expected, the page has level {}", level, page_level(page->data()));
     }
     if (damage.empty() && pointer.birth > state_.tree.generation) {
-      damage = fmt::format("born in generation {}, after the tree's {}", pointer.birth.value,
-                           state_.tree.generation.value);
+      damage =
+          fmt::format("born in generation {}, after the tree's {}", pointer.birth.value, state_.tree.generation.value);
     }
     if (!damage.empty()) {
       tree_damaged_ = true;
@@ -144,7 +145,8 @@ class Checker {
         branch.append_separator(slot + 1, *to);
         if (*to <= from || (upper && *to >= *upper)) {
           tree_damaged_ = true;
-          fail(fmt::format("page {}: separator {} lies outside the page's range of keys", pointer.page.value, slot + 1));
+          fail(
+              fmt::format("page {}: separator {} lies outside the page's range of keys", pointer.page.value, slot + 1));
           co_return;
         }
       }
@@ -161,7 +163,8 @@ class Checker {
       leaf.append_key(slot, key);
       if (key < lower || (upper && key >= *upper)) {
         tree_damaged_ = true;
-        fail(fmt::format("page {}: the key of entry {} lies outside the page's range of keys", pointer.page.value, slot));
+        fail(fmt::format("page {}: the key of entry {} lies outside the page's range of keys", pointer.page.value,
+                         slot));
       }
       const LeafValue value = leaf.value(slot);
       if (value.is_run()) co_await check_run(pointer, slot, value.run());

@@ -165,6 +165,16 @@ TEST(Verify, RefusesBranchesOfWrongStructure) {
   EXPECT_THAT(branch(kSuffixesAt, 'n'), HasSubstr("slot 1 has a wrong head"));
   EXPECT_THAT(branch(kHeadsAt, 1), HasSubstr("slot 0 has a wrong head"));
 
+  // A branch of no children: only the end of no cells, right behind it.
+  EXPECT_THAT(after(
+                  [](PageBuffer& page) {
+                    const PagePointer pointer = small_branch(page);
+                    put(page.data() + kHeadsAt, u16{kHeadsAt + 2});
+                    return pointer;
+                  },
+                  kCountAt, u16{0}),
+              HasSubstr("a branch without children"));
+
   PageBuffer page;
   PagePointer pointer = small_branch(page);
   put(page.data() + kHeadsAt + 8, detail::head_of("m"));

@@ -19,13 +19,21 @@ using test::MemDisk;
 using test::run_in_cluster;
 
 template <class T>
-concept AwaitableAsRvalue = requires(T operation) { std::move(operation).operator co_await(); };
+concept AwaitableAsRvalue = requires(T operation) {
+  std::move(operation).operator co_await();
+};
 template <class T>
-concept AwaitableAsLvalue = requires(T& operation) { operation.operator co_await(); };
+concept AwaitableAsLvalue = requires(T& operation) {
+  operation.operator co_await();
+};
 template <class T>
-concept Spawnable = requires(T operation) { monterey::spawn(std::move(operation)); };
+concept Spawnable = requires(T operation) {
+  monterey::spawn(std::move(operation));
+};
 template <class T>
-concept Combinable = requires(T operation) { monterey::when_all(std::move(operation), std::move(operation)); };
+concept Combinable = requires(T operation) {
+  monterey::when_all(std::move(operation), std::move(operation));
+};
 
 // Made and awaited in one expression, and usable in no other way.
 template <class T>

@@ -224,12 +224,13 @@ TEST(Cost, ALoopOverCachedGetsHoldsUpNoFlush) {
     const std::vector<std::string> keys = keys_up_to(10'000);
     co_await put_all(db, keys, std::string(kValueBytes, 'v'));
     co_await db.flush();
+    auto watching = monterey::spawn(Rounds::watch(&rounds));
+    co_await monterey::yield();  // it watches before the other begins
     bool stop = false;
     auto busy = monterey::spawn(get_for_ever(db, keys, &stop));
     // Every operation of a flush puts it back into the ready queue once more.
     disk->complete(Completion::yield);
     disk->reset_counts();
-    auto watching = monterey::spawn(Rounds::watch(&rounds));
     const std::uint64_t gets = db.stats().gets;
     for (std::uint64_t i = 0; i < kFlushes; ++i) {
       for (std::uint64_t k = 0; k < 4; ++k) co_await db.put(keys[(i * 101 + k * 2503) % keys.size()], "changed");

@@ -321,7 +321,8 @@ TEST(Damage, ASlotWithoutAGoodCopyIsACommitThatNeverWas) {
     flip_bit(*made.disk, meta_block(made.slot, 0), 777);
     flip_bit(*made.disk, meta_block(made.slot, 1), 888);
     auto db = co_await open_on(made.disk);
-    expect_words(joined(db.stats().open_notes), fmt::format("slot {}, copy 0|slot {}, copy 1|crc", made.slot, made.slot));
+    expect_words(joined(db.stats().open_notes),
+                 fmt::format("slot {}, copy 0|slot {}, copy 1|crc", made.slot, made.slot));
     co_await expect_holds(db, made.older);
     co_await expect_clean(db);
     co_await fill(db, made.older, 250, 320);

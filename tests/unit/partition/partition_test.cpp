@@ -75,7 +75,10 @@ TEST(Partition, GrowsATreeOfManyLevelsAndScansItInOrder) {
     int next = 0;
     auto scan = co_await db.scan("a", "z");
     while (co_await scan.advance()) {
-      if (scan.key() != numbered("key", next)) { ADD_FAILURE() << scan.key() << " at " << next; break; }
+      if (scan.key() != numbered("key", next)) {
+        ADD_FAILURE() << scan.key() << " at " << next;
+        break;
+      }
       EXPECT_EQ(scan.value(), numbered("value", next) + std::string(100, 'v'));
       ++next;
     }
