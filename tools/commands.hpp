@@ -1,0 +1,84 @@
+// The commands of `store`, each a function of its options. Results go to standard output, everything else to standard
+// error. Errors: store::Error, which main() turns into a message and ExitCode::failed.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "tools/session.hpp"
+
+namespace store::tool {
+
+enum class Format : std::uint8_t { tsv, jsonl, mdb };
+
+struct CreateCommand {
+  SessionOptions session;
+  bool overwrite = false;
+};
+
+struct PutCommand {
+  SessionOptions session;
+  std::string key;
+  std::optional<std::string> value;  // nullopt: from standard input
+  bool escaped = false;
+};
+
+struct GetCommand {
+  SessionOptions session;
+  std::string key;
+  bool escaped = false;
+};
+
+struct DelCommand {
+  SessionOptions session;
+  std::string key;
+  bool escaped = false;
+};
+
+struct ScanCommand {
+  SessionOptions session;
+  std::optional<std::string> from;
+  std::optional<std::string> to;
+  std::optional<std::string> prefix;
+  std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+  bool keys_only = false;
+  bool escaped = false;
+  Format format = Format::tsv;
+};
+
+struct LoadCommand {
+  SessionOptions session;
+  std::string input = "-";
+  Format format = Format::tsv;
+  bool partial = false;
+};
+
+struct DumpCommand {
+  SessionOptions session;
+  Format format = Format::tsv;
+};
+
+struct StatCommand {
+  SessionOptions session;
+  bool json = false;
+};
+
+struct CheckCommand {
+  SessionOptions session;
+  bool json = false;
+  std::uint64_t max_errors = 100;
+};
+
+ExitCode run(const CreateCommand&);
+ExitCode run(const PutCommand&);
+ExitCode run(const GetCommand&);
+ExitCode run(const DelCommand&);
+ExitCode run(const ScanCommand&);
+ExitCode run(const LoadCommand&);
+ExitCode run(const DumpCommand&);
+ExitCode run(const StatCommand&);
+ExitCode run(const CheckCommand&);
+
+}  // namespace store::tool

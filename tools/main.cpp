@@ -1,0 +1,202 @@
+// The program `store`: its arguments, its help, its exit codes. What the commands do stands in commands.hpp.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <map>
+#include <store/error.hpp>
+#include <string>
+
+#include "tools/commands.hpp"
+
+namespace store::tool {
+namespace {
+
+constexpr const char* kFooter = R"(Examples:
+  store create app.db
+  store put app.db greeting "hello, world"
+  store get app.db greeting
+  store scan app.db --prefix user: --limit 10
+  mdb_dump old.lmdb | store load app.db --format mdb
+  store dump app.db --format jsonl > app.jsonl
+  store check app.db && store stat app.db --json
+
+Exit codes:
+  0  done
+  1  the key is not there, or the check found damage
+  2  wrong usage
+  3  bad input, an I/O error, or an error of the store
+
+Results go to standard output; messages go to standard error as "store: what happened".
+`store COMMAND --help` says more about a command.)";
+
+constexpr const char* kFormats = R"(
+Formats:
+  tsv    a line each: key, tab, value; \t \n \r \\ and \xHH stand for the bytes that would be misread
+  jsonl  a line each: {"key": "...", "value": "..."}; what is not UTF-8 as "key_base64", "value_base64"
+  mdb    the portable text of mdb_dump and mdb_load)";
+
+constexpr const char* kLoadFooter =
+    R"(All input is read and checked before the first record is stored, so a malformed line leaves the store as it was.
+A pipe is copied to a temporary file beside the store meanwhile. With --partial nothing is checked ahead and nothing is
+copied: what stands before a malformed line is stored, and the command ends with 3. Of several records with one key the
+last stays. After a crash the same load, run again, completes.
+
+Examples:
+  store load app.db records.tsv
+  mdb_dump old.lmdb | store load app.db --format mdb
+)";
+
+const std::map<std::string, Format> kFormatNames{{"tsv", Format::tsv}, {"jsonl", Format::jsonl}, {"mdb", Format::mdb}};
+
+// Declares the options that every command has, and those of commands that write.
+void add_common(CLI::App& command, SessionOptions& options, bool writes) {
+  command.add_option("path", options.path, "The store, a file")->required();
+  command.add_option("--cache", options.cache_bytes, "Memory for cached pages, like 64M")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("16M");
+  if (!writes) return;
+  command.add_option("--capacity", options.capacity_bytes, "Never let the file grow beyond this, like 10G")
+      ->transform(CLI::AsSizeValue(false));
+}
+
+void add_format(CLI::App& command, Format& format) {
+  command.add_option("--format", format, "tsv, jsonl or mdb")
+      ->transform(CLI::CheckedTransformer(kFormatNames))
+      ->option_text("tsv|jsonl|mdb")
+      ->default_str("tsv");
+}
+
+void add_escaped(CLI::App& command, bool& escaped) {
+  command.add_flag("--escaped", escaped, "Keys and values on the command line are escaped as in the tsv format");
+}
+
+class Program {
+ public:
+  Program() {
+    app_.require_subcommand(1);
+    app_.footer(kFooter);
+    app_.set_help_flag("-h,--help", "Print this help");
+    app_.failure_message([](const CLI::App*, const CLI::Error& error) {
+      return fmt::format("store: {}\nstore: `store --help` shows how it is used\n", error.what());
+    });
+    declare_create();
+    declare_records();
+    declare_scan();
+    declare_transfer();
+    declare_inspect();
+  }
+
+  ExitCode run(int argc, char** argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      return app_.exit(error) == 0 ? ExitCode::done : ExitCode::usage;
+    }
+    return chosen_();
+  }
+
+ private:
+  // Adds a subcommand that runs `options` when it is chosen.
+  template <class Command>
+  CLI::App& add(const char* name, const char* description, Command& options, bool writes) {
+    CLI::App& command = *app_.add_subcommand(name, description);
+    add_common(command, options.session, writes);
+    command.callback([this, &options] { chosen_ = [&options] { return tool::run(options); }; });
+    return command;
+  }
+
+  void declare_create() {
+    CLI::App& command = add("create", "Make an empty store", create_, true);
+    command.add_flag("--overwrite", create_.overwrite, "Replace what the file holds, a store included");
+    command.footer("Example:\n  store create app.db");
+  }
+
+  void declare_records() {
+    CLI::App& put = add("put", "Store a value under a key", put_, true);
+    put.add_option("key", put_.key, "1 to 1024 bytes")->required();
+    put.add_option("value", put_.value, "Up to 1 GiB; read from standard input when left out");
+    add_escaped(put, put_.escaped);
+    put.footer("Examples:\n  store put app.db greeting hello\n  store put app.db logo < logo.png");
+
+    CLI::App& get = add("get", "Print the value of a key, its bytes and nothing else", get_, false);
+    get.add_option("key", get_.key)->required();
+    add_escaped(get, get_.escaped);
+    get.footer(
+        "On a terminal a newline follows. Ends with 1 when the key is not there.\n\nExample:\n"
+        "  store get app.db logo > logo.png");
+
+    CLI::App& del = add("del", "Remove a key", del_, true);
+    del.add_option("key", del_.key)->required();
+    add_escaped(del, del_.escaped);
+    del.footer("Ends with 1 when the key is not there.\n\nExample:\n  store del app.db greeting");
+  }
+
+  void declare_scan() {
+    CLI::App& command = add("scan", "Print the entries of a range in key order", scan_, false);
+    CLI::Option* from = command.add_option("--from", scan_.from, "First key of the range");
+    CLI::Option* to = command.add_option("--to", scan_.to, "First key after the range");
+    command.add_option("--prefix", scan_.prefix, "Only keys that begin so")->excludes(from)->excludes(to);
+    command.add_option("--limit", scan_.limit, "Stop after so many entries");
+    command.add_flag("--keys", scan_.keys_only, "Print keys without values, a line each, escaped as in the tsv format");
+    add_escaped(command, scan_.escaped);
+    add_format(command, scan_.format);
+    command.footer(std::string("Examples:\n  store scan app.db --from a --to b\n"
+                               "  store scan app.db --prefix user: --limit 10 --keys\n") +
+                   kFormats);
+  }
+
+  void declare_transfer() {
+    CLI::App& load = add("load", "Put all records of a file or pipe; makes the store if there is none", load_, true);
+    load.add_option("input", load_.input, "The file; standard input when left out or -");
+    load.add_flag("--partial", load_.partial, "Store while reading; what stands before a malformed line stays");
+    add_format(load, load_.format);
+    load.footer(std::string(kLoadFooter) + kFormats);
+
+    CLI::App& dump = add("dump", "Print all entries in key order, for `store load` or mdb_load", dump_, false);
+    add_format(dump, dump_.format);
+    dump.footer(std::string("Examples:\n  store dump app.db > app.tsv\n"
+                            "  store dump app.db --format mdb | mdb_load new.lmdb\n") +
+                kFormats);
+  }
+
+  void declare_inspect() {
+    CLI::App& stat = add("stat", "Print what the store holds and uses", stat_, false);
+    stat.add_flag("--json", stat_.json, "As one JSON object");
+    stat.footer("Example:\n  store stat app.db --json");
+
+    CLI::App& check = add("check", "Verify every page, every checksum and the free space", check_, false);
+    check.add_flag("--json", check_.json, "As one JSON object");
+    check.add_option("--max-errors", check_.max_errors, "Stop after so many findings");
+    check.footer(
+        "Findings go to standard error, a line each. Ends with 1 when there are any.\n\nExample:\n"
+        "  store check app.db");
+  }
+
+  CLI::App app_{"An embedded key/value store: create, read, write, load, dump and check a store file", "store"};
+  std::function<ExitCode()> chosen_;
+  CreateCommand create_;
+  PutCommand put_;
+  GetCommand get_;
+  DelCommand del_;
+  ScanCommand scan_;
+  LoadCommand load_;
+  DumpCommand dump_;
+  StatCommand stat_;
+  CheckCommand check_;
+};
+
+}  // namespace
+}  // namespace store::tool
+
+int main(int argc, char** argv) {
+  using store::tool::ExitCode;
+  try {
+    return static_cast<int>(store::tool::Program().run(argc, argv));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "store: {}\n", error.what());
+    return static_cast<int>(ExitCode::failed);
+  }
+}

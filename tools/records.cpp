@@ -1,0 +1,71 @@
+// put, get, del and scan.
+#include <unistd.h>
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "tools/commands.hpp"
+#include "tools/formats/tsv.hpp"
+#include "tools/input.hpp"
+#include "tools/output.hpp"
+
+namespace store::tool {
+namespace {
+
+// A key or value as it was typed, or what it stands for when it is escaped.
+std::string typed(const std::string& text, bool escaped) { return escaped ? unescape(text) : text; }
+
+std::string read_all_of_standard_input() {
+  Input input("-", "", Input::Passes::once);
+  std::string all;
+  std::array<char, 64 << 10> part;
+  while (const std::size_t n = input.read(part)) all.append(part.data(), n);
+  return all;
+}
+
+monterey::Task<ExitCode> put(Partition& db, std::string_view key, std::string_view value) {
+  co_await db.put(key, value);
+  co_return ExitCode::done;
+}
+
+monterey::Task<ExitCode> get(Partition& db, std::string_view key) {
+  const std::optional<std::string> value = co_await db.get(key);
+  if (!value) co_return ExitCode::negative;
+  Output output;
+  output.write(*value);
+  if (isatty(STDOUT_FILENO) == 1) output.write("\n");
+  output.finish();
+  co_return ExitCode::done;
+}
+
+monterey::Task<ExitCode> del(Partition& db, std::string_view key) {
+  const bool there = co_await db.contains(key);
+  if (!there) co_return ExitCode::negative;
+  co_await db.erase(key);
+  co_return ExitCode::done;
+}
+
+}  // namespace
+
+ExitCode run(const PutCommand& command) {
+  const std::string key = typed(command.key, command.escaped);
+  const std::string value = command.value ? typed(*command.value, command.escaped) : read_all_of_standard_input();
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return put(db, key, value); };
+  return with_store(command.session, Access::write, work);
+}
+
+ExitCode run(const GetCommand& command) {
+  const std::string key = typed(command.key, command.escaped);
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return get(db, key); };
+  return with_store(command.session, Access::read, work);
+}
+
+ExitCode run(const DelCommand& command) {
+  const std::string key = typed(command.key, command.escaped);
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return del(db, key); };
+  return with_store(command.session, Access::write, work);
+}
+
+}  // namespace store::tool

@@ -1,0 +1,37 @@
+// One command, one cluster of one core, one open store. with_store() opens the store, runs the command's coroutine on it
+// and closes it; what the coroutine throws comes out of with_store(), with the store left as after a crash, at its last
+// commit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <store/store.hpp>
+#include <string>
+
+namespace store::tool {
+
+// What the program ends with.
+enum class ExitCode : int {
+  done = 0,
+  negative = 1,  // the key is not there; the check found damage
+  usage = 2,
+  failed = 3,  // bad input, I/O, or the store
+};
+
+enum class Access : std::uint8_t { read, write, open_or_create, create, overwrite };
+
+// What every command takes.
+struct SessionOptions {
+  std::string path;
+  std::uint64_t cache_bytes = std::uint64_t{16} << 20;
+  std::uint64_t capacity_bytes = 0;  // of commands that write; 0: what the format allows
+  std::size_t write_buffer_bytes = std::size_t{1} << 20;
+};
+
+using Work = std::function<monterey::Task<ExitCode>(Partition&, const FileBlockDevice&)>;
+
+// Errors: store::Error.
+ExitCode with_store(const SessionOptions& options, Access access, const Work& work);
+
+}  // namespace store::tool

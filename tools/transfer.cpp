@@ -1,0 +1,171 @@
+// load, dump and scan: records between text and the store.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tools/commands.hpp"
+#include "tools/formats/jsonl.hpp"
+#include "tools/formats/mdb_dump.hpp"
+#include "tools/formats/tsv.hpp"
+#include "tools/input.hpp"
+#include "tools/output.hpp"
+#include "tools/progress.hpp"
+
+namespace store::tool {
+namespace {
+
+constexpr std::uint64_t kBlockBytes = 4096;
+
+std::unique_ptr<Reader> make_reader(Format format, Input& input) {
+  ReadBytes read = [&input](std::span<char> into) { return input.read(into); };
+  switch (format) {
+    case Format::jsonl: return std::make_unique<JsonlReader>(std::move(read));
+    case Format::mdb: return std::make_unique<MdbDumpReader>(std::move(read));
+    case Format::tsv: break;
+  }
+  return std::make_unique<TsvReader>(std::move(read));
+}
+
+std::unique_ptr<Writer> make_writer(Format format, Output& output, const Stats& stats) {
+  WriteBytes write = [&output](std::string_view bytes) { output.write(bytes); };
+  switch (format) {
+    case Format::jsonl: return std::make_unique<JsonlWriter>(std::move(write));
+    case Format::mdb: {
+      // The pages hold all bytes of the records and more.
+      const std::uint64_t bytes = (stats.tree_pages + stats.overflow_blocks) * kBlockBytes;
+      return std::make_unique<MdbDumpWriter>(
+          std::move(write), MdbDumpOptions{.mapsize_bytes = MdbDumpWriter::mapsize_for(stats.entries, bytes)});
+    }
+    case Format::tsv: break;
+  }
+  return std::make_unique<TsvWriter>(std::move(write));
+}
+
+// One key a line; what `store scan --keys` prints.
+class KeyWriter : public Writer {
+ public:
+  explicit KeyWriter(Output& output) : output_(output) {}
+
+  void write(std::string_view key, std::string_view) override {
+    line_.clear();
+    append_escaped(line_, key);
+    line_ += '\n';
+    output_.write(line_);
+  }
+
+ private:
+  Output& output_;
+  std::string line_;
+};
+
+Error malformed(const Input& input, const FormatError& error) {
+  return Error(Errc::invalid_argument, fmt::format("{}: {}", input.name(), error.what()));
+}
+
+// Reads all of the input for its errors alone, and leaves it at its start.
+void check_input(Input& input, Format format) {
+  Progress progress("check input", Unit::bytes, input.size());
+  const std::unique_ptr<Reader> reader = make_reader(format, input);
+  std::string key;
+  std::string value;
+  try {
+    while (reader->next(key, value)) progress.at(input.position());
+  } catch (const FormatError& error) {
+    throw malformed(input, error);
+  }
+  input.rewind();
+}
+
+monterey::Task<ExitCode> load(Partition& db, Input& input, Format format) {
+  Progress progress("load", Unit::bytes, input.size());
+  const std::unique_ptr<Reader> reader = make_reader(format, input);
+  std::string key;
+  std::string value;
+  std::optional<Error> stopped;
+  // Not one loop: what was read before the malformed line is to be committed, and nothing can be awaited in a handler.
+  const auto next = [&] {
+    try {
+      return reader->next(key, value);
+    } catch (const FormatError& error) {
+      stopped = malformed(input, error);
+      return false;
+    }
+  };
+  while (next()) {
+    co_await db.put(key, value);
+    progress.at(input.position());
+  }
+  co_await db.flush();
+  if (stopped) throw *stopped;
+  progress.finish(input.position());
+  co_return ExitCode::done;
+}
+
+monterey::Task<> write_all(Scan& scan, Writer& writer, Progress* progress) {
+  std::uint64_t entries = 0;
+  while (co_await scan.advance()) {
+    writer.write(scan.key(), scan.value());
+    if (progress != nullptr) progress->at(++entries);
+  }
+  writer.finish();
+}
+
+monterey::Task<ExitCode> dump(Partition& db, Format format) {
+  const Stats stats = db.stats();
+  Output output;
+  const std::unique_ptr<Writer> writer = make_writer(format, output, stats);
+  std::optional<Progress> progress;
+  if (isatty(STDOUT_FILENO) == 0) progress.emplace("dump", Unit::entries, stats.entries);
+  Scan scan = co_await db.scan(std::string());
+  co_await write_all(scan, *writer, progress ? &*progress : nullptr);
+  output.finish();
+  co_return ExitCode::done;
+}
+
+monterey::Task<ExitCode> scan(Partition& db, const ScanCommand& command) {
+  const auto typed = [&](const std::string& text) { return command.escaped ? unescape(text) : text; };
+  Output output;
+  std::unique_ptr<Writer> writer;
+  if (command.keys_only) {
+    writer = std::make_unique<KeyWriter>(output);
+  } else {
+    writer = make_writer(command.format, output, db.stats());
+  }
+  const ScanOptions options{.limit = command.limit};
+  std::optional<std::string> to;
+  if (command.to) to = typed(*command.to);
+  std::optional<Scan> range;
+  if (command.prefix) {
+    range = co_await db.scan_prefix(typed(*command.prefix), options);
+  } else {
+    range = co_await db.scan(typed(command.from.value_or("")), to, options);
+  }
+  co_await write_all(*range, *writer, nullptr);
+  output.finish();
+  co_return ExitCode::done;
+}
+
+}  // namespace
+
+ExitCode run(const ScanCommand& command) {
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return scan(db, command); };
+  return with_store(command.session, Access::read, work);
+}
+
+ExitCode run(const LoadCommand& command) {
+  Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
+  if (!command.partial) check_input(input, command.format);
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return load(db, input, command.format); };
+  return with_store(command.session, Access::open_or_create, work);
+}
+
+ExitCode run(const DumpCommand& command) {
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return dump(db, command.format); };
+  return with_store(command.session, Access::read, work);
+}
+
+}  // namespace store::tool
