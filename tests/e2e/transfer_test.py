@@ -1,7 +1,6 @@
 """load and dump of the program `store`: every format there and back, LMDB's tools on the other side, malformed input."""
 import os
 import random
-import shutil
 import subprocess
 import unittest
 
@@ -111,7 +110,6 @@ class Malformed(Case):
         self.assertFalse(os.path.exists(self.db))
 
 
-@unittest.skipUnless(shutil.which("mdb_load"), "lmdb-utils is not installed")
 class Lmdb(Case):
     def lmdb(self, name, content, *flags):
         path = os.path.join(self.folder, name)
@@ -121,10 +119,12 @@ class Lmdb(Case):
 
     def test_there_and_back(self):
         generator = random.Random(SEED)
-        records = {key: value for key, value in random_records(generator, 3000).items() if len(key) <= 511}
-        first = self.lmdb("first", mdb_text(records))
-        for flags in ([], ["-p"]):
+        all_records = {key: value for key, value in random_records(generator, 3000).items() if len(key) <= 511}
+        # mdb_dump -p leaves backslashes as they are, so what it prints of them cannot be read back, by mdb_load either.
+        plain = {key: value for key, value in all_records.items() if b"\\" not in key + value}
+        for flags, records in (([], all_records), (["-p"], plain)):
             with self.subTest(flags=flags):
+                first = self.lmdb("first" + "".join(flags), mdb_text(records))
                 dumped = subprocess.run(["mdb_dump", *flags, first], check=True, capture_output=True).stdout
                 db = os.path.join(self.folder, "store" + "".join(flags))
                 self.run_store("load", db, "--format", "mdb", stdin=dumped)

@@ -49,8 +49,8 @@ struct PendingSpace {
 };
 
 // What is kept back from ordinary writes, so that a full store can still erase.
-constexpr std::uint64_t reserve_blocks(std::uint64_t capacity) {
-  return std::min(std::max<std::uint64_t>(64, capacity / 256), capacity / 8);
+constexpr std::uint64_t reserve_blocks(std::uint64_t device_blocks) {
+  return std::min(std::max<std::uint64_t>(64, device_blocks / 256), device_blocks / 8);
 }
 
 }  // namespace store

@@ -81,12 +81,9 @@ std::uint64_t PartitionCore::blocks_available(Purpose purpose) const {
   std::uint64_t blocks = free_list_.free_blocks() + std::max(device_->size_blocks(), high_water) - high_water;
   // What the commit in progress supersedes comes back with it, unless somebody reads an older state.
   if (merge_ != nullptr && views_.empty()) blocks += merge_->counts().pages_touched;
-  const std::uint64_t reserve = purpose == Purpose::relief ? 0 : reserve_blocks(device_->capacity_blocks());
-  const std::uint64_t beyond =
-      device_->capacity_blocks() - std::min(device_->capacity_blocks(), device_->size_blocks());
-  // The reserve may lie where the device has not grown to yet.
-  const std::uint64_t kept_back = reserve - std::min(reserve, beyond);
-  return blocks - std::min(blocks, kept_back);
+  // Of what the device has grown to: a file system that is full long before the device's capacity must leave room too.
+  const std::uint64_t reserve = purpose == Purpose::relief ? 0 : reserve_blocks(device_->size_blocks());
+  return blocks - std::min(blocks, reserve);
 }
 
 bool PartitionCore::has_space(const PendingSpace& more, Purpose purpose) const {
@@ -99,10 +96,9 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
   bool flushed = false;
   while (!has_space(more, purpose)) {
     const std::uint64_t missing = blocks_needed(more) - blocks_available(purpose);
-    const std::uint64_t reserve = purpose == Purpose::relief ? 0 : reserve_blocks(device_->capacity_blocks());
     const std::uint64_t wanted = std::max(device_->size_blocks(), free_list_.high_water()) + missing;
     bool grown = false;
-    if (wanted + reserve <= device_->capacity_blocks()) {
+    if (wanted <= device_->capacity_blocks()) {
       try {
         co_await device_->grow(wanted);
         grown = true;

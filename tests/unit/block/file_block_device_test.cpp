@@ -95,7 +95,7 @@ TEST(FileBlockDevice, MakesTheEntryOfANewFileDurable) {
 
 TEST(FileBlockDevice, LeavesThePermissionsOfAnExistingFile) {
   const test::TempDir directory;
-  std::ofstream(directory.file("old")) << "x";
+  std::ofstream(directory.file("old")) << std::string(4096, 'x');
   ASSERT_EQ(::chmod(directory.file("old").c_str(), 0640), 0);
   EXPECT_EQ(open_result(directory.file("old"), {}), Errc{});
   struct stat info {};
