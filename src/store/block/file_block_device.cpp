@@ -388,9 +388,10 @@ Task<std::unique_ptr<FileBlockDevice>> FileBlockDevice::open(std::string path, F
   const std::uint64_t bytes = co_await state.file.size();
   // Rounded down it would have no blocks and pass for a new file, to be written over.
   if (bytes > 0 && bytes < kPageBytes) {
-    throw Error(Errc::not_a_store, fmt::format("{}: not a store: a file of {} bytes, less than one block; check the path, or "
-                                               "remove the file",
-                                               path, bytes));
+    throw Error(Errc::not_a_store,
+                fmt::format("{}: not a store: a file of {} bytes, less than one block; check the path, or "
+                            "remove the file",
+                            path, bytes));
   }
   const std::uint64_t limit = options.capacity_blocks != 0 ? options.capacity_blocks : kMaxBlocks;
   FileBlockDeviceImpl::Shape shape;

@@ -194,9 +194,10 @@ CacheState::Run CacheState::run(CacheState* state, Load* load) {
     const PagePointer pointer = load->pointer;
     const std::span<std::byte, kPageBytes> page(state->frame_data(load->frame), kPageBytes);
     if (pointer.page.value >= state->device.size_blocks()) {
-      throw Error(Errc::corruption, fmt::format("{}: page {} lies beyond the device's {} blocks; restore from a backup or "
-                                                "salvage the store",
-                                                state->device.name(), pointer.page.value, state->device.size_blocks()));
+      throw Error(Errc::corruption,
+                  fmt::format("{}: page {} lies beyond the device's {} blocks; restore from a backup or "
+                              "salvage the store",
+                              state->device.name(), pointer.page.value, state->device.size_blocks()));
     }
     co_await state->device.read(pointer.page, page, load->io_class);
     if (const std::string failed = verify(page, pointer); !failed.empty()) {

@@ -101,8 +101,8 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open(std::unique_p
   auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
   MetaSlots slots = co_await read_meta_slots(*core->device_);
   if (slots.blank) {
-    throw Error(Errc::not_a_store, fmt::format("{}: not a store: the device is empty; create one first",
-                                               core->device_->name()));
+    throw Error(Errc::not_a_store,
+                fmt::format("{}: not a store: the device is empty; create one first", core->device_->name()));
   }
   co_await core->recover(std::move(slots), options);
   core->finish_open();
@@ -125,8 +125,8 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std
 
 monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   if (device_->read_only()) {
-    throw Error(Errc::read_only, fmt::format("{}: opened for reading only; a store cannot be created there",
-                                             device_->name()));
+    throw Error(Errc::read_only,
+                fmt::format("{}: opened for reading only; a store cannot be created there", device_->name()));
   }
   if (!options.overwrite) {
     bool holds_a_store = false;
@@ -140,11 +140,13 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
     }
     if (holds_a_store) {
       throw Error(Errc::already_exists, fmt::format("{}: holds a store already; open it, or create with overwrite to "
-                                                    "replace it", device_->name()));
+                                                    "replace it",
+                                                    device_->name()));
     }
     if (!other.empty()) {
       throw Error(Errc::not_a_store, fmt::format("{}: holds something that is not a store; create with overwrite to "
-                                                 "replace it", device_->name()));
+                                                 "replace it",
+                                                 device_->name()));
     }
   }
   co_await device_->grow(kInitialBlocks);
@@ -208,7 +210,8 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
   const TreeRoot tree = tree_of(meta);
   if (!tree.empty()) {
     PageCache::Pin root = co_await cache_.pin(tree.page);
-    if (page_level(root.data()) != tree.height - 1u) throw_wrong_level(tree.page, tree.height - 1u, page_level(root.data()));
+    if (page_level(root.data()) != tree.height - 1u)
+      throw_wrong_level(tree.page, tree.height - 1u, page_level(root.data()));
   }
   // Last: a free list that is open cannot be opened again, for the older state after a rollback.
   co_await free_list_.open(allocator_of(meta));

@@ -24,9 +24,7 @@ ScanCore::~ScanCore() {
   partition_->remove_view(view_);
 }
 
-bool ScanCore::out_of_range(std::string_view key) const {
-  return options_.reverse ? key < from_ : to_ && key >= *to_;
-}
+bool ScanCore::out_of_range(std::string_view key) const { return options_.reverse ? key < from_ : to_ && key >= *to_; }
 
 void ScanCore::read_tree_key() {
   tree_key_.clear();

@@ -137,7 +137,8 @@ TEST(BadDevice, ANewerFormatIsRefusedAndKept) {
     co_await make_store(disk, model);
     const std::string good = test::image(*disk);
     const std::uint32_t slot = test::newest_slot(*disk);
-    for (const std::size_t offset : {offsetof(layout::MetaPage, format_version), offsetof(layout::MetaPage, features)}) {
+    for (const std::size_t offset :
+         {offsetof(layout::MetaPage, format_version), offsetof(layout::MetaPage, features)}) {
       for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
         disk->block(meta_block(slot, copy))[offset] = std::byte{2};
         test::repair_crc(*disk, meta_block(slot, copy));

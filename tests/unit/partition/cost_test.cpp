@@ -359,8 +359,7 @@ TEST(Cost, GetManyOf64MissesInAFileTakesFewSystemCalls) {
   });
   if (calls.failure == "no io_uring") GTEST_SKIP() << "worker threads make a call for every operation";
   ASSERT_TRUE(calls.counted) << calls.failure;
-  std::printf("64 misses took %lu calls of io_uring_enter\n",
-              static_cast<unsigned long>(calls.of(SYS_io_uring_enter)));
+  std::printf("64 misses took %lu calls of io_uring_enter\n", static_cast<unsigned long>(calls.of(SYS_io_uring_enter)));
   EXPECT_GE(calls.of(SYS_io_uring_enter), 1u);
   // One call submits; the others wait, and each takes all completions that are there. A call for each read would be 64.
   EXPECT_LE(calls.of(SYS_io_uring_enter), 32u);

@@ -65,7 +65,8 @@ monterey::Task<> expect_full_but_whole(DiskPtr disk, std::size_t value_bytes) {
   EXPECT_GT(stored, disk->capacity_blocks() * kPageBytes / 2) << count << " values";
 
   // Refused whole, and still there after a flush and a reopen.
-  co_await expect_error(test::put(db, "another", std::string(value_bytes, 'x')), Errc::no_space, "full|nothing was changed");
+  co_await expect_error(test::put(db, "another", std::string(value_bytes, 'x')), Errc::no_space,
+                        "full|nothing was changed");
   co_await expect_error(test::write_one(db, "another", std::string(value_bytes, 'x')), Errc::no_space, "full");
   auto absent = co_await db.get("another");
   EXPECT_FALSE(absent.has_value());
