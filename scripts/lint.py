@@ -158,6 +158,13 @@ def check_marks():
                 yield f"{name}:{number}: space at the end of the line"
 
 
+def check_awaits():
+    """g++ 12 miscompiles an await of a conditional expression (docs/decisions.md)."""
+    for name in select(".cpp", ".hpp"):
+        for match in re.finditer(r"co_await\s*\([^;{}]*\?[^;{}]*:", text(name)):
+            yield f"{name}:{text(name).count(chr(10), 0, match.start()) + 1}: an await of a conditional expression"
+
+
 def check_format():
     sources = select(".cpp", ".hpp")
     run = subprocess.run(["clang-format-14", "--dry-run", "-Werror", *sources],
@@ -173,7 +180,7 @@ def check_format():
 
 
 def main():
-    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_docs, check_marks,
+    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_docs, check_marks, check_awaits,
                                       check_format) for finding in check()]
     for finding in findings:
         print(finding, file=sys.stderr)
