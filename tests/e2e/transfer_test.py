@@ -117,22 +117,25 @@ class Lmdb(Case):
         subprocess.run(["mdb_load", *flags, path], input=content, check=True)
         return path
 
-    def test_there_and_back(self):
-        generator = random.Random(SEED)
-        all_records = {key: value for key, value in random_records(generator, 3000).items() if len(key) <= 511}
-        # mdb_dump -p leaves backslashes as they are, so what it prints of them cannot be read back, by mdb_load either.
-        plain = {key: value for key, value in all_records.items() if b"\\" not in key + value}
-        for flags, records in (([], all_records), (["-p"], plain)):
-            with self.subTest(flags=flags):
-                first = self.lmdb("first" + "".join(flags), mdb_text(records))
-                dumped = subprocess.run(["mdb_dump", *flags, first], check=True, capture_output=True).stdout
-                db = os.path.join(self.folder, "store" + "".join(flags))
-                self.run_store("load", db, "--format", "mdb", stdin=dumped)
-                self.assertTrue(self.run_store("check", db)[0].startswith(b"ok"))
-                second = self.lmdb("second" + "".join(flags), self.run_store("dump", db, "--format", "mdb")[0])
-                again = subprocess.run(["mdb_dump", *flags, second], check=True, capture_output=True).stdout
-                self.assertEqual(again[again.index(b"HEADER=END"):], dumped[dumped.index(b"HEADER=END"):])
-                self.assertEqual(again.count(b"\n "), 2 * len(records))
+    def there_and_back(self, records, *flags):
+        first = self.lmdb("first", mdb_text(records))
+        dumped = subprocess.run(["mdb_dump", *flags, first], check=True, capture_output=True).stdout
+        self.run_store("load", self.db, "--format", "mdb", stdin=dumped)
+        self.check_clean()
+        second = self.lmdb("second", self.run_store("dump", self.db, "--format", "mdb")[0])
+        again = subprocess.run(["mdb_dump", *flags, second], check=True, capture_output=True).stdout
+        self.assertEqual(again[again.index(b"HEADER=END"):], dumped[dumped.index(b"HEADER=END"):])
+        self.assertEqual(again.count(b"\n "), 2 * len(records))
+
+    def test_hex(self):
+        self.there_and_back({key: value for key, value in random_records(random.Random(SEED), 3000).items()
+                             if len(key) <= 511})
+
+    def test_print(self):
+        # mdb_dump -p of LMDB 0.9 does not escape backslashes, so that its output says nothing sure about them.
+        self.there_and_back({key.replace(b"\\", b"/"): value.replace(b"\\", b"/")
+                             for key, value in random_records(random.Random(SEED), 1000).items() if len(key) <= 511},
+                            "-p")
 
 
 if __name__ == "__main__":
