@@ -174,6 +174,17 @@ TEST(Verify, RefusesBranchesOfWrongStructure) {
                   },
                   kCountAt, u16{0}),
               HasSubstr("a branch without children"));
+  // One child and a prefix of one byte: everything behind the header moves by one.
+  EXPECT_THAT(after(
+                  [](PageBuffer& page) {
+                    encode_branch(std::vector<BranchCell>{{"", {PageNo(30), 1, Generation(2), 0}}}, 1, page.bytes());
+                    std::memmove(page.data() + kHeadsAt + 1, page.data() + kHeadsAt, 24);
+                    put(page.data() + kHeadsAt + 21, u16{kHeadsAt + 25});
+                    put(page.data() + kHeadsAt + 23, u16{kHeadsAt + 25});
+                    return seal_page(page.bytes(), kNumber, kBorn);
+                  },
+                  kPrefixAt, u16{1}),
+              HasSubstr("a prefix without separators"));
 
   PageBuffer page;
   PagePointer pointer = small_branch(page);
