@@ -187,6 +187,8 @@ class Partition {
 
  private:
   explicit Partition(std::shared_ptr<detail::PartitionCore> core);
+  static monterey::Task<Scan> start_scan(std::shared_ptr<detail::PartitionCore> core, std::string from,
+                                         std::optional<std::string> to, ScanOptions options);
   std::shared_ptr<detail::PartitionCore> core_;
 };
 

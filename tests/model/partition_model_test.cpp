@@ -75,6 +75,8 @@ class Run {
     Scan scan;
     std::vector<std::pair<std::string, std::string>> expected;
     std::size_t next = 0;
+    bool reverse = false;
+    bool unlimited = false;
   };
 
   std::uint64_t below(std::uint64_t n) { return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_); }
@@ -247,12 +249,25 @@ class Run {
     if (options.reverse) std::ranges::reverse(want);
     if (want.size() > options.limit) want.resize(options.limit);
     Scan scan = co_await db.scan(from, to, options);
-    scans_.push_back(OpenScan{std::move(scan), std::move(want), 0});
+    scans_.push_back(OpenScan{std::move(scan), std::move(want), 0, options.reverse, options.limit > model_.size()});
+  }
+
+  // Goes to a random place of the range; what a limit counts is left alone.
+  monterey::Task<> seek_scan(OpenScan& open) {
+    const std::string target = key();
+    co_await open.scan.seek(target);
+    open.next = static_cast<std::size_t>(
+        std::ranges::lower_bound(
+            open.expected, target,
+            [&](const std::string& a, const std::string& b) { return open.reverse ? a > b : a < b; },
+            [](const auto& entry) { return entry.first; }) -
+        open.expected.begin());
   }
 
   monterey::Task<> advance_scan() {
     if (scans_.empty()) co_return;
     const auto at = scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size()));
+    if (at->unlimited && below(4) == 0) co_await seek_scan(*at);
     for (std::uint64_t steps = 1 + below(below(5) == 0 ? 500 : 20); steps > 0; --steps) {
       const bool more = co_await at->scan.advance();
       EXPECT_EQ(more, at->next < at->expected.size()) << where() << ": scan, entry " << at->next;

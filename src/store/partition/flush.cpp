@@ -147,12 +147,14 @@ monterey::Task<> PartitionCore::flush_one() {
   MergeCounts counts;
   AllocatorRoot allocator;
   std::exception_ptr error;
+  writer_ = &writer;
   try {
     allocator = co_await build(buffer, cuts, writer, counts);
   } catch (...) {
     error = std::current_exception();
   }
   co_await writer.drain();
+  writer_ = nullptr;
   if (error) {
     free_list_.aborted();
     std::rethrow_exception(error);

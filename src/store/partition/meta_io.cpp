@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <store/error.hpp>
@@ -30,28 +31,37 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
   const auto memory = allocate_aligned(kMetaBytes);
   std::memset(memory.get(), 0, kMetaBytes);
   const std::size_t there = std::min<std::size_t>(kMetaBytes, device.size_blocks() * kPageBytes);
-  std::vector<std::string> unreadable;
+  std::array<std::string, kMetaBlocks> unreadable;
   for (std::size_t at = 0; at < there; at += kPageBytes) {
     try {
       co_await device.read(PageNo(static_cast<std::uint32_t>(at / kPageBytes)),
                            std::span<std::byte>(memory.get() + at, kPageBytes), monterey::IoClass::foreground);
     } catch (const Error& error) {
       if (error.errc() != Errc::io_error) throw;
-      unreadable.push_back(error.what());
+      unreadable[at / kPageBytes] = error.what();
     }
   }
-  if (unreadable.empty() && there == kMetaBytes &&
+  const bool all_read = std::ranges::all_of(unreadable, [](const std::string& what) { return what.empty(); });
+  if (all_read && there == kMetaBytes &&
       std::all_of(memory.get(), memory.get() + kMetaBytes, [](std::byte b) { return b == std::byte{0}; })) {
     slots.blank = true;
     co_return std::move(slots);
   }
 
   std::string newer;
-  std::vector<std::string> damage = unreadable;
+  std::vector<std::string> damage;
   for (std::uint32_t slot = 0; slot < kMetaSlots; ++slot) {
     std::optional<Meta> good;
     std::vector<std::string> bad;
+    std::string lost;
     for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+      const std::string& failure = unreadable[meta_block(slot, copy).value];
+      if (!failure.empty()) {
+        bad.push_back(fmt::format("{}: {}", name_of(slot, copy), failure));
+        damage.push_back(bad.back());
+        lost = bad.back();
+        continue;
+      }
       const std::byte* bytes = memory.get() + std::size_t{meta_block(slot, copy).value} * kPageBytes;
       const DecodedMeta decoded = decode_meta(ConstPageBytes(bytes, kPageBytes), slot);
       if (decoded.state == MetaState::good) {
@@ -66,6 +76,7 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
       slots.candidates.push_back(MetaCandidate{*good, slot});
       if (!bad.empty()) slots.to_mend.push_back(slots.candidates.back());
     }
+    if (!good && !lost.empty()) slots.unreadable = lost;
     slots.notes.insert(slots.notes.end(), bad.begin(), bad.end());
   }
   if (!newer.empty()) {

@@ -4,6 +4,7 @@
 // * The state to open is the newest of which one copy is good. A bad twin is reported and mended by a writable open.
 // * A slot both copies of which are bad is a commit that did not complete, or rot that nothing attests; the other one is
 //   then the newest. When no copy at all is good, nothing is opened.
+// * A slot that cannot be read may be the newest: it is told, and only a rollback opens the other one.
 #pragma once
 
 #include <monterey/task.hpp>
@@ -25,6 +26,7 @@ struct MetaSlots {
   std::vector<MetaCandidate> candidates;  // newest first; at least one unless blank
   std::vector<std::string> notes;         // damage that does not keep the store from opening
   std::vector<MetaCandidate> to_mend;     // slots one copy of which is bad
+  std::string unreadable;                 // why a slot could not be read at all, which may be the newest; empty if none
 };
 
 // Errors: not_a_store, unsupported_format, corruption (all copies damaged), io_error.

@@ -176,6 +176,11 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
 monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
   read_only_ = options.read_only || device_->read_only();
   open_notes_ = slots.notes;
+  if (!slots.unreadable.empty() && !options.allow_rollback) {
+    throw Error(Errc::io_error, fmt::format("{}: {}; it may be the newest state, so nothing was opened: try again, or "
+                                            "open with allow_rollback to fall back to the other one",
+                                            device_->name(), slots.unreadable));
+  }
   const std::size_t states = options.allow_rollback ? slots.candidates.size() : 1;
   for (std::size_t i = 0; i < states; ++i) {
     std::exception_ptr damage;

@@ -80,33 +80,46 @@ monterey::Task<Partition> Partition::open_or_create(std::unique_ptr<BlockDevice>
   co_return Partition(co_await detail::PartitionCore::open_or_create(std::move(device), config));
 }
 
-monterey::Task<> Partition::write(WriteBatch batch) { return core_of(core_).write(std::move(batch)); }
-monterey::Task<> Partition::sync() { return core_of(core_).flush(); }
-monterey::Task<> Partition::flush() { return core_of(core_).flush(); }
-
+// A task that was not started yet keeps the core alive too, whatever becomes of the handle: the coroutines take it by value.
 namespace {
 
-monterey::Task<std::unique_ptr<detail::ScanCore>> start_scan(std::shared_ptr<detail::PartitionCore> core,
-                                                             std::string from, std::optional<std::string> to,
-                                                             ScanOptions options) {
+using Core = std::shared_ptr<detail::PartitionCore>;
+
+monterey::Task<> write_to(Core core, WriteBatch batch) { co_await core_of(core).write(std::move(batch)); }
+monterey::Task<> flush_of(Core core) { co_await core_of(core).flush(); }
+monterey::Task<> close_of(Core core) { co_await core_of(core).close(); }
+
+monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
+  co_return co_await core_of(core).check(options);
+}
+
+monterey::Task<std::unique_ptr<detail::ScanCore>> scan_of(Core core, std::string from, std::optional<std::string> to,
+                                                          ScanOptions options) {
+  core_of(core).require_open();
   co_return std::make_unique<detail::ScanCore>(std::move(core), std::move(from), std::move(to), options);
 }
 
 }  // namespace
 
+monterey::Task<> Partition::write(WriteBatch batch) { return write_to(core_, std::move(batch)); }
+monterey::Task<> Partition::sync() { return flush_of(core_); }
+monterey::Task<> Partition::flush() { return flush_of(core_); }
+monterey::Task<> Partition::close() { return close_of(core_); }
+monterey::Task<CheckReport> Partition::check(CheckOptions options) const { return check_of(core_, options); }
+Stats Partition::stats() const { return core_of(core_).stats(); }
+
+monterey::Task<Scan> Partition::start_scan(Core core, std::string from, std::optional<std::string> to,
+                                           ScanOptions options) {
+  co_return Scan(co_await scan_of(std::move(core), std::move(from), std::move(to), options));
+}
+
 monterey::Task<Scan> Partition::scan(std::string from, std::optional<std::string> to, ScanOptions options) const {
-  const auto core = core_of(core_).shared_from_this();
-  co_return Scan(co_await start_scan(core, std::move(from), std::move(to), options));
+  return start_scan(core_, std::move(from), std::move(to), options);
 }
 
 monterey::Task<Scan> Partition::scan_prefix(std::string prefix, ScanOptions options) const {
-  const auto core = core_of(core_).shared_from_this();
   std::optional<std::string> to = end_of_prefix(prefix);
-  co_return Scan(co_await start_scan(core, std::move(prefix), std::move(to), options));
+  return start_scan(core_, std::move(prefix), std::move(to), options);
 }
-
-monterey::Task<CheckReport> Partition::check(CheckOptions options) const { return core_of(core_).check(options); }
-Stats Partition::stats() const { return core_of(core_).stats(); }
-monterey::Task<> Partition::close() { return core_of(core_).close(); }
 
 }  // namespace store

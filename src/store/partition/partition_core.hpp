@@ -70,6 +70,26 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   PartitionCore& operator=(const PartitionCore&) = delete;
   ~PartitionCore();
 
+  // What an operation holds while it may be suspended: the core, the gate that close() waits for, and the state it reads.
+  class ReadHold {
+   public:
+    explicit ReadHold(PartitionCore& core) : ReadHold(core, core.tree_.generation) {}
+    // For a view's state. Requires: the generation is pinned by the view.
+    ReadHold(PartitionCore& core, Generation generation)
+        : core_(core.shared_from_this()), inside_(core.operations_.hold()), pin_(core.pins_.pin(generation)) {}
+    ReadHold(const ReadHold&) = delete;
+    ReadHold& operator=(const ReadHold&) = delete;
+    ~ReadHold() {
+      pin_.reset();
+      core_->free_list_.pins_changed();
+    }
+
+   private:
+    std::shared_ptr<PartitionCore> core_;
+    monterey::Gate::Holder inside_;
+    GenerationPins::Pin pin_;
+  };
+
   // --- reading (read.cpp) ---
   bool try_get(std::string_view key, std::optional<std::string>& result);
   bool try_contains(std::string_view key, bool& result);
@@ -113,26 +133,6 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
  private:
   enum class State { open, closing, closed };
-
-  // What an operation holds while it may be suspended.
-  class ReadHold {
-   public:
-    explicit ReadHold(PartitionCore& core)
-        : core_(core.shared_from_this()),
-          inside_(core.operations_.hold()),
-          pin_(core.pins_.pin(core.tree_.generation)) {}
-    ReadHold(const ReadHold&) = delete;
-    ReadHold& operator=(const ReadHold&) = delete;
-    ~ReadHold() {
-      pin_.reset();
-      core_->free_list_.pins_changed();
-    }
-
-   private:
-    std::shared_ptr<PartitionCore> core_;
-    monterey::Gate::Holder inside_;
-    GenerationPins::Pin pin_;
-  };
 
   // A value that a lookup brought, kept readable.
   struct Value {
@@ -229,8 +229,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   ViewList views_;
 
   bool flushing_ = false;
-  const TreeMerge* merge_ = nullptr;  // the merge in progress
-  monterey::Event flush_ended_;       // pulsed whenever a flush has succeeded or failed
+  const TreeMerge* merge_ = nullptr;    // the merge in progress
+  const PageWriter* writer_ = nullptr;  // … and where its pages go
+  monterey::Event flush_ended_;         // pulsed whenever a flush has succeeded or failed
   std::uint64_t flush_failures_ = 0;
   std::exception_ptr flush_error_;  // of the last failure
 

@@ -90,6 +90,7 @@ ScanCore::Step ScanCore::settle() {
 
 ScanCore::Step ScanCore::step() {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
+  if (error_) std::rethrow_exception(error_);
   if (done_ || left_ == 0) return Step::end;
   if (!positioned_ || moves_ != view_->moves) return Step::wait;
   leave_current();
@@ -105,16 +106,29 @@ std::optional<bool> ScanCore::try_advance() {
     value_ = {};
     return false;
   }
+  target_.reset();
   --left_;
   return true;
 }
 
-// try_advance() ran before it and could not finish; the sources are where it left them.
+// try_advance() ran before it and could not finish; the sources are where it left them. An error ends the scan: where it
+// stood is not known any more, and a scan never skips.
 monterey::Task<bool> ScanCore::advance() {
+  try {
+    co_return co_await find_next();
+  } catch (...) {
+    error_ = std::current_exception();
+    value_ = {};
+    throw;
+  }
+}
+
+monterey::Task<bool> ScanCore::find_next() {
   const auto partition = partition_;
-  const monterey::Gate::Holder inside = partition->operations().hold();
   Step result = run_ && !tree_moves_ && positioned_ && moves_ == view_->moves ? Step::found : Step::wait;
   while (result == Step::wait) {
+    // A flush may move the view while this waits: the state that the cursor reads stays pinned until it is done.
+    const PartitionCore::ReadHold hold(*partition, view_->tree.generation);
     if (!positioned_ || moves_ != view_->moves) {
       co_await reposition();
     } else if (tree_moves_) {
@@ -125,15 +139,18 @@ monterey::Task<bool> ScanCore::advance() {
   if (result == Step::end) {
     done_ = true;
     has_key_ = false;
+    value_ = {};
     co_return false;
   }
   if (run_) {
-    const RunValue value = co_await read_run(partition_->device(), *run_, monterey::IoClass::foreground);
+    const PartitionCore::ReadHold hold(*partition, view_->tree.generation);
+    const RunValue value = co_await read_run(partition->device(), *run_, monterey::IoClass::foreground);
     run_memory_ = value.memory;
     value_ = value.view();
     run_.reset();
   }
   has_key_ = true;
+  target_.reset();
   --left_;
   co_return true;
 }
@@ -155,6 +172,7 @@ monterey::Task<> ScanCore::reposition() {
   positioned_ = false;
   tree_moves_ = false;
   tree_is_current_ = false;
+  run_.reset();
   std::optional<std::string> start;
   if (target_) {
     start = *target_;
@@ -182,14 +200,13 @@ monterey::Task<> ScanCore::reposition() {
     co_await tree_->seek(*start);
   }
   read_tree_key();
-  target_.reset();
   positioned_ = true;
 }
 
 monterey::Task<> ScanCore::seek(std::string key) {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
-  const auto partition = partition_;
-  const monterey::Gate::Holder inside = partition->operations().hold();
+  const PartitionCore::ReadHold hold(*partition_, view_->tree.generation);
+  error_ = nullptr;
   if (options_.reverse) {
     // The last key of the range is the one before `to`.
     if (to_ && key >= *to_) {

@@ -3,6 +3,7 @@
 // step finds its place again behind the last key.
 #pragma once
 
+#include <exception>
 #include <memory>
 #include <monterey/task.hpp>
 #include <optional>
@@ -39,6 +40,7 @@ class ScanCore {
   Step settle();
   void leave_current();
   bool out_of_range(std::string_view key) const;
+  monterey::Task<bool> find_next();
   monterey::Task<> reposition();
   monterey::Task<> wait_for_tree();
   void read_tree_key();
@@ -60,9 +62,10 @@ class ScanCore {
 
   bool positioned_ = false;
   std::uint64_t moves_ = 0;            // of the view, when the sources were positioned
-  std::optional<std::string> target_;  // where seek() wants to start
+  std::optional<std::string> target_;  // where seek() wants to start, until an entry was handed out from there
   bool has_key_ = false;               // key_ was handed out: go on behind it
   bool done_ = false;
+  std::exception_ptr error_;  // what ended the scan
   std::string key_;
   std::string_view value_;
   std::optional<OverflowRef> run_;  // of the current entry, to be read

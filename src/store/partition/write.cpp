@@ -69,11 +69,14 @@ bool PartitionCore::append(Buffer& buffer, std::string_view key, std::optional<s
 // --- space ---
 
 std::uint64_t PartitionCore::blocks_needed(const PendingSpace& more) const {
-  // What is being merged was granted when it was accepted, and its blocks are being taken off the free ones.
+  const std::uint64_t regions = free_list_.high_water() / kRegionBlocks + 1;
   PendingSpace space = pending_;
-  if (flushing_ && !frozen_.empty()) space -= frozen_.front().space;
   space += more;
-  return space.blocks(tree_.height, meta_.tree_pages, free_list_.high_water() / kRegionBlocks + 1);
+  const std::uint64_t all = space.blocks(tree_.height, meta_.tree_pages, regions);
+  if (writer_ == nullptr) return all;
+  // What the merge in progress has written is off the free blocks already.
+  const std::uint64_t merged = frozen_.front().space.blocks(tree_.height, meta_.tree_pages, regions);
+  return all - std::min({all, merged, writer_->blocks_written()});
 }
 
 std::uint64_t PartitionCore::blocks_available(Purpose purpose) const {
