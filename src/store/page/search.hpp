@@ -139,8 +139,7 @@ inline Lookup find_slot(const std::byte* heads, std::uint32_t first, std::uint32
   std::uint32_t high = count;
   while (low < high) {
     const std::uint32_t middle = low + (high - low) / 2;
-    const std::uint32_t other = head_at(middle);
-    whole = other != head ? (other < head ? -1 : 1) : suffix_of(middle).compare(rest);
+    whole = head_at(middle) != head ? 1 : suffix_of(middle).compare(rest);  // no head from here on is lower
     if (whole == 0) return {middle, true};
     if (whole < 0) {
       low = middle + 1;
