@@ -19,6 +19,8 @@ namespace store::tool {
 namespace {
 
 constexpr std::uint64_t kBlockBytes = 4096;
+// The larger the buffer, the fewer times a page is rewritten by records in random order.
+constexpr std::size_t kLoadBufferBytes = std::size_t{32} << 20;
 
 std::unique_ptr<Reader> make_reader(Format format, Input& input) {
   ReadBytes read = [&input](std::span<char> into) { return input.read(into); };
@@ -160,7 +162,9 @@ ExitCode run(const LoadCommand& command) {
   Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
   if (!command.partial) check_input(input, command.format);
   const Work work = [&](Partition& db, const FileBlockDevice&) { return load(db, input, command.format); };
-  return with_store(command.session, Access::open_or_create, work);
+  SessionOptions session = command.session;
+  session.write_buffer_bytes = kLoadBufferBytes;
+  return with_store(session, Access::open_or_create, work);
 }
 
 ExitCode run(const DumpCommand& command) {
