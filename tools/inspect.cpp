@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,9 +78,13 @@ monterey::Task<ExitCode> stat(const StatCommand& command, Partition& db, const F
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> check(const CheckCommand& command, Partition& db) {
+monterey::Task<ExitCode> check(const CheckCommand& command, Partition& db, std::optional<Progress>& progress) {
+  const Stats stats = db.stats();
+  progress.emplace("check", Unit::bytes,
+                   (stats.tree_pages + stats.overflow_blocks + stats.allocator_pages) * kBlockBytes);
   const CheckOptions options{.max_errors = command.max_errors};
   const CheckReport report = co_await db.check(options);
+  progress.reset();
   Output output;
   if (command.json) {
     output.write(fmt::format("{{\"ok\": {}, \"pages\": {}, \"entries\": {}, \"errors\": {}}}\n", report.ok,
@@ -106,8 +111,14 @@ ExitCode run(const StatCommand& command) {
 }
 
 ExitCode run(const CheckCommand& command) {
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return check(command, db); };
-  return with_store(command.session, Access::read, work);
+  std::optional<Progress> progress;
+  std::uint64_t bytes = 0;
+  const ReadObserver observer = [&](std::uint64_t blocks) {
+    bytes += blocks * kBlockBytes;
+    if (progress) progress->at(bytes);
+  };
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return check(command, db, progress); };
+  return with_store(command.session, Access::read, work, observer);
 }
 
 }  // namespace store::tool

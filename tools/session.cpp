@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <utility>
 
 namespace store::tool {
@@ -9,6 +10,33 @@ namespace {
 
 constexpr std::size_t kBlockBytes = 4096;
 constexpr std::size_t kMinCachePages = 64;
+
+// A device that tells somebody of every read; all else is the device's beneath it.
+class ObservedDevice final : public BlockDevice {
+ public:
+  ObservedDevice(std::unique_ptr<BlockDevice> device, const ReadObserver& observer)
+      : device_(std::move(device)), observer_(observer) {}
+
+  monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) override {
+    observer_(into.size() / kBlockBytes);
+    return device_->read(first, into, io_class);
+  }
+  monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override {
+    return device_->write(first, from, io_class);
+  }
+  monterey::Task<> sync() override { return device_->sync(); }
+  monterey::Task<> trim(Extent blocks) override { return device_->trim(blocks); }
+  monterey::Task<> grow(std::uint64_t blocks) override { return device_->grow(blocks); }
+  monterey::Task<> shrink(std::uint64_t blocks) override { return device_->shrink(blocks); }
+  std::uint64_t size_blocks() const override { return device_->size_blocks(); }
+  std::uint64_t capacity_blocks() const override { return device_->capacity_blocks(); }
+  bool read_only() const override { return device_->read_only(); }
+  std::string name() const override { return device_->name(); }
+
+ private:
+  std::unique_ptr<BlockDevice> device_;
+  const ReadObserver& observer_;
+};
 
 PartitionConfig config_of(const SessionOptions& options) {
   return {.cache_pages = std::max(kMinCachePages, options.cache_bytes / kBlockBytes),
@@ -38,21 +66,24 @@ monterey::Task<Partition> open_partition(std::unique_ptr<BlockDevice> device, Pa
   co_return co_await Partition::open(std::move(device), config, open);
 }
 
-// The options, the work and the result are the caller's, which waits in Cluster::run().
-monterey::Task<> session(const SessionOptions& options, Access access, const Work& work, ExitCode& result) {
+// All arguments are the caller's, which waits in Cluster::run().
+monterey::Task<> session(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer,
+                         ExitCode& result) {
   const FileBlockDeviceOptions how = device_options(options, access);
   std::unique_ptr<FileBlockDevice> file = co_await FileBlockDevice::open(options.path, how);
   const FileBlockDevice& device = *file;  // the partition keeps it until close()
-  Partition db = co_await open_partition(std::move(file), config_of(options), access);
+  std::unique_ptr<BlockDevice> whole = std::move(file);
+  if (observer) whole = std::make_unique<ObservedDevice>(std::move(whole), observer);
+  Partition db = co_await open_partition(std::move(whole), config_of(options), access);
   result = co_await work(db, device);
   co_await db.close();
 }
 
 }  // namespace
 
-ExitCode with_store(const SessionOptions& options, Access access, const Work& work) {
+ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer) {
   ExitCode result = ExitCode::failed;
-  const auto start = [&] { monterey::spawn(session(options, access, work, result)); };
+  const auto start = [&] { monterey::spawn(session(options, access, work, observer, result)); };
   monterey::Cluster::builder().cores(1).buffers(config_of(options).buffer_config()).init(start).run();
   return result;
 }

@@ -31,7 +31,10 @@ struct SessionOptions {
 
 using Work = std::function<monterey::Task<ExitCode>(Partition&, const FileBlockDevice&)>;
 
+// Called with the number of blocks that each read of the device asks for.
+using ReadObserver = std::function<void(std::uint64_t blocks)>;
+
 // Errors: store::Error.
-ExitCode with_store(const SessionOptions& options, Access access, const Work& work);
+ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer = {});
 
 }  // namespace store::tool

@@ -1,7 +1,10 @@
 """load and dump of the program `store`: every format there and back, LMDB's tools on the other side, malformed input."""
 import os
+import pty
 import random
+import select
 import subprocess
+import time
 import unittest
 
 from harness import DONE, FAILED, SEED, TOOL, Case, main, random_records
@@ -60,6 +63,29 @@ class Formats(Case):
         load.stdin.close()
         self.assertEqual(load.wait(60), DONE)
         self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\n")
+
+    def test_progress_on_a_terminal(self):
+        terminal, stderr = pty.openpty()
+        load = subprocess.Popen([TOOL, "load", self.db], stdin=subprocess.PIPE, stderr=stderr)
+        os.close(stderr)
+        shown = b""
+        deadline = time.monotonic() + 60
+        while b"/s" not in shown and time.monotonic() < deadline:
+            load.stdin.write(b"a\t1\n")
+            load.stdin.flush()
+            if select.select([terminal], [], [], 0.002)[0]:
+                shown += os.read(terminal, 4096)
+        load.stdin.close()
+        self.assertRegex(shown, rb"\rread: .*B/s")
+        shown = b""
+        try:
+            while part := os.read(terminal, 4096):
+                shown += part
+        except OSError:  # how a terminal ends when the last program has closed it
+            pass
+        os.close(terminal)
+        self.assertEqual(load.wait(60), DONE)
+        self.assertRegex(shown, rb"load: .*/s in .* s\x1b\[K\r\n$")
 
     def test_nothing_to_load(self):
         self.run_store("load", self.db, stdin=b"")
