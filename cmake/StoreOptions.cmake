@@ -5,6 +5,7 @@ option(STORE_BUILD_TOOLS "Build the store command" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_BENCH "Build the benchmarks" OFF)
 option(STORE_DEVELOPER "Warnings are errors" OFF)
+option(STORE_PLANT "Compile in the planted bugs that the simulation's control switches on; never for a build that is used" OFF)
 set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
@@ -26,6 +27,9 @@ if(STORE_DEVELOPER)
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror
     # g++ 12 takes an assignment of a short literal to a std::string for an overlapping copy (GCC bug 105651).
     $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+endif()
+if(STORE_PLANT)
+  target_compile_definitions(store_build_settings INTERFACE STORE_PLANT)
 endif()
 if(STORE_SANITIZE)
   target_compile_options(store_build_settings INTERFACE

@@ -25,6 +25,7 @@
 #include <store/types.hpp>
 
 #include "store/base/assert.hpp"
+#include "store/base/planted.hpp"
 #include "store/base/units.hpp"
 #include "store/page/pointer.hpp"
 
@@ -110,6 +111,7 @@ struct CacheCore {
     }
   }
   std::uint32_t find_loaded(const PagePointer& pointer) const noexcept {
+    if (planted(Planted::birth_not_checked)) return find(pointer.page.value, 0, kFrameLoading);
     return find(pointer.page.value, pointer.birth.value, kBirthMask | kFrameLoading);
   }
   std::byte* frame_data(std::uint32_t frame) const noexcept { return frames + std::size_t{frame} * kPageBytes; }

@@ -9,6 +9,7 @@
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
+#include "store/base/planted.hpp"
 #include "store/freelist/aligned_page.hpp"
 #include "store/freelist/extent_parts.hpp"
 #include "store/freelist/free_list.hpp"
@@ -225,6 +226,9 @@ void FreeList::encode_placed(PageKey key, Placement& placed, PageBytes page) con
     if (blocks < kRegionBlocks) {
       words[blocks / 64] &= (std::uint64_t{1} << (blocks % 64)) - 1;
       std::fill(words.begin() + blocks / 64 + 1, words.end(), 0);
+    }
+    if (planted(Planted::allocator_page_after_serialisation) && placed.page.value / kRegionBlocks == index) {
+      words[placed.page.value % kRegionBlocks / 64] |= std::uint64_t{1} << (placed.page.value % 64);
     }
     placed.cell.free = summarize(words);
     encode_bitmap(index, words, page);

@@ -172,24 +172,30 @@ monterey::Task<> PartitionCore::flush_one() {
   meta.entries += static_cast<std::uint64_t>(counts.entries);
   meta.tree_pages += static_cast<std::uint64_t>(counts.tree_pages);
   meta.overflow_blocks += static_cast<std::uint64_t>(counts.overflow_blocks);
+  const std::uint32_t slot = planted(Planted::meta_slots_swapped) ? meta_slot_ : 1 - meta_slot_;
+  if (planted(Planted::block_reused_early)) free_list_.committed();
   try {
-    co_await device_->sync();
-    co_await write_meta_slot(*device_, meta, 1 - meta_slot_);
-    co_await device_->sync();
+    if (!planted(Planted::no_sync_before_meta)) co_await sync_device(*device_);
+    co_await write_meta_slot(*device_, meta, slot);
+    if (!planted(Planted::no_sync_after_meta)) co_await sync_device(*device_);
   } catch (...) {
-    poison(text_of(std::current_exception()));
+    if (planted(Planted::poison_ignored)) {
+      free_list_.aborted();
+    } else {
+      poison(text_of(std::current_exception()));
+    }
     throw;
   }
 
   // Step (5): no suspension from here to the end.
   meta_ = meta;
-  meta_slot_ = 1 - meta_slot_;
+  meta_slot_ = slot;
   tree_ = tree;
   pending_ -= buffer.space;
   const std::shared_ptr<WriteBuffer> merged = buffer.data;
   frozen_.pop_front();
   move_views(cuts, merged);
-  free_list_.committed();
+  if (!planted(Planted::block_reused_early)) free_list_.committed();
   ++counters_.flushes;
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <store/error.hpp>
 
+#include "store/base/planted.hpp"
 #include "store/tree/overflow_io.hpp"
 
 namespace store {
@@ -76,7 +78,7 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
       slots.candidates.push_back(MetaCandidate{*good, slot});
       if (!bad.empty()) slots.to_mend.push_back(slots.candidates.back());
     }
-    if (!good && !lost.empty()) slots.unreadable = lost;
+    if (!good && !lost.empty() && !planted(Planted::unreadable_slot_ignored)) slots.unreadable = lost;
     slots.notes.insert(slots.notes.end(), bad.begin(), bad.end());
   }
   if (!newer.empty()) {
@@ -105,8 +107,26 @@ monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t s
   for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
     encode_meta(meta, slot, PageBytes(memory.get() + copy * kPageBytes, kPageBytes));
   }
-  co_await device.write(meta_block(slot, 0), std::span<const std::byte>(memory.get(), kMetaCopies * kPageBytes),
-                        monterey::IoClass::foreground);
+  std::exception_ptr error;
+  try {
+    co_await device.write(meta_block(slot, 0), std::span<const std::byte>(memory.get(), kMetaCopies * kPageBytes),
+                          monterey::IoClass::foreground);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && !planted(Planted::meta_write_error_ignored)) std::rethrow_exception(error);
+}
+
+monterey::Task<> sync_device(BlockDevice& device) {
+  std::exception_ptr error;
+  try {
+    co_await device.sync();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (!error) co_return;
+  if (!planted(Planted::sync_error_retried)) std::rethrow_exception(error);
+  co_await device.sync();
 }
 
 monterey::Task<> clear_meta_slots(BlockDevice& device) {

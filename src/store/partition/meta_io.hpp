@@ -35,6 +35,10 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device);
 // Writes both copies of a slot. Durability: with the next sync of the device.
 monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot);
 
+// A sync that ends a step of a commit. It is never tried again: the kernel may have dropped what it could not write and
+// report success the next time.
+monterey::Task<> sync_device(BlockDevice& device);
+
 // Makes the four meta blocks zeros: nothing that was on the device before can be taken for a state of the new store.
 monterey::Task<> clear_meta_slots(BlockDevice& device);
 

@@ -181,7 +181,8 @@ monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
                                             "open with allow_rollback to fall back to the other one",
                                             device_->name(), slots.unreadable));
   }
-  const std::size_t states = options.allow_rollback ? slots.candidates.size() : 1;
+  const std::size_t states =
+      options.allow_rollback || planted(Planted::damage_rolled_back) ? slots.candidates.size() : 1;
   for (std::size_t i = 0; i < states; ++i) {
     std::exception_ptr damage;
     try {

@@ -28,6 +28,7 @@
 #include <string_view>
 #include <vector>
 
+#include "store/base/planted.hpp"
 #include "store/cache/page_cache.hpp"
 #include "store/freelist/free_list.hpp"
 #include "store/page/leaf.hpp"
@@ -76,7 +77,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
     explicit ReadHold(PartitionCore& core) : ReadHold(core, core.tree_.generation) {}
     // For a view's state. Requires: the generation is pinned by the view.
     ReadHold(PartitionCore& core, Generation generation)
-        : core_(core.shared_from_this()), inside_(core.operations_.hold()), pin_(core.pins_.pin(generation)) {}
+        : core_(core.shared_from_this()), inside_(core.operations_.hold()) {
+      if (!planted(Planted::reader_not_pinned)) pin_ = core.pins_.pin(generation);
+    }
     ReadHold(const ReadHold&) = delete;
     ReadHold& operator=(const ReadHold&) = delete;
     ~ReadHold() {
