@@ -127,17 +127,24 @@ class [[nodiscard]] CompareAndPutOperation final : public Operation<CompareAndPu
 
 class Partition {
  public:
-  // Makes an empty store on `device`. Errors: already_exists when the device holds a store and not_a_store when it holds
-  // something else, unless told to overwrite; no_space; io_error.
+  // Makes an empty store on `device`, with its log there too, or on a `log_device` of its own, which then belongs to the
+  // store. Errors: already_exists when a device holds a store and not_a_store when it holds something else, unless told to
+  // overwrite; no_space; io_error.
   static monterey::Task<Partition> create(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                           CreateOptions options = {});
-  // Opens the store on `device` at its last commit. Errors: not_a_store, unsupported_format, corruption (never a silent
-  // fall-back to an older state), invalid_argument for a configuration that cannot work. Cost: the meta pages and the
-  // roots, whatever the size of the store.
+  static monterey::Task<Partition> create(std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
+                                          PartitionConfig config, CreateOptions options = {});
+  // Opens the store on `device` at its last commit and replays its log, whatever config.wal_mode is. Errors: not_a_store,
+  // unsupported_format, corruption (never a silent fall-back to an older state), invalid_argument for a configuration that
+  // cannot work. Cost: the meta pages, the roots and the log, whatever the size of the store.
   static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                         OpenOptions options = {});
+  static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
+                                        PartitionConfig config, OpenOptions options = {});
   // Opens, or creates where the device is empty.
   static monterey::Task<Partition> open_or_create(std::unique_ptr<BlockDevice> device, PartitionConfig config);
+  static monterey::Task<Partition> open_or_create(std::unique_ptr<BlockDevice> device,
+                                                  std::unique_ptr<BlockDevice> log_device, PartitionConfig config);
 
   Partition(Partition&&) noexcept;
   Partition& operator=(Partition&&) noexcept;
@@ -154,8 +161,10 @@ class Partition {
   // span and its keys must live until the await returns.
   detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {core_.get(), keys}; }
 
-  // Writes are visible at once. They wait only when all write buffers are full, or for space. Durability: with
-  // WalMode::none after flush() or sync().
+  // Writes are visible at once, in the order in which they were applied. They wait only when all write buffers are full,
+  // or for space. Durability: under WalMode::per_op on completion; under batched at the latest wal_batch_interval after it;
+  // with none after flush() or sync(). An error `poisoned` of a write that waited for the log leaves its outcome unknown
+  // until the store is reopened.
   detail::PutOperation put(std::string_view key, std::string_view value) { return {core_.get(), key, value}; }
   detail::PutOperation erase(std::string_view key) { return {core_.get(), key, std::nullopt}; }
   // Puts `desired` (or erases, for nullopt) if the key has exactly the value `expected` (or is absent, for nullopt), in
@@ -164,10 +173,11 @@ class Partition {
                                                  std::optional<std::string_view> desired) {
     return {core_.get(), key, expected, desired};
   }
-  // Applies all of the batch or nothing. Errors: conflict when an expectation does not hold.
+  // Applies all of the batch or nothing. A batch too long for the log (an eighth of its largest size) completes with the
+  // commit that has it, in every mode with a log. Errors: conflict when an expectation does not hold.
   [[nodiscard]] monterey::Task<> write(WriteBatch batch);
 
-  // Everything written before the call is durable when it completes.
+  // Everything written before the call is durable when it completes: by the log, or without one by a flush.
   [[nodiscard]] monterey::Task<> sync();
   // Merges the write buffer into the tree and commits. Returns when all written before the call is in a durable commit.
   [[nodiscard]] monterey::Task<> flush();

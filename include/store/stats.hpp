@@ -24,6 +24,17 @@ struct Stats {
   std::uint64_t buffered_entries = 0;
   std::uint64_t buffered_bytes = 0;
   std::uint64_t last_sequence = 0;
+  // The log.
+  std::uint64_t incarnation = 0;  // writable opens with a log, as of this one
+  std::uint64_t log_segments = 0;
+  std::uint64_t log_bytes = 0;       // of all segments
+  std::uint64_t log_used_bytes = 0;  // what a crash now would have to replay, at most
+  std::uint64_t log_groups = 0;      // made durable, each by one write and one sync
+  std::uint64_t log_records = 0;
+  std::uint64_t log_bytes_written = 0;
+  std::uint64_t replayed_bytes = 0;    // of the log, read by open
+  std::uint64_t replayed_records = 0;  // of those, records that were not merged yet
+  std::uint64_t replayed_entries = 0;
   // The page cache.
   std::uint64_t cache_frames = 0;
   std::uint64_t cache_hits = 0;

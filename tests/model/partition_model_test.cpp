@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <random>
@@ -29,7 +31,8 @@ using Model = std::map<std::string, std::string>;
 class Run {
  public:
   explicit Run(std::uint64_t seed) : seed_(seed), random_(seed) {
-    config_.wal_mode = WalMode::none;
+    config_.wal_mode = pick<WalMode>({WalMode::none, WalMode::batched, WalMode::per_op});
+    config_.wal_batch_interval = std::chrono::microseconds(below(200));
     config_.cache_pages = pick<std::size_t>({8, 9, 16, 64, 512});
     config_.write_buffer_bytes = pick<std::size_t>({16u << 10, 64u << 10, 256u << 10});
     config_.write_buffer_count = pick<std::size_t>({2, 3});
@@ -45,7 +48,11 @@ class Run {
     }
   }
 
-  const PartitionConfig& config() const { return config_; }
+  monterey::BufferConfig buffers() const {
+    PartitionConfig with_log = config_;
+    with_log.wal_mode = WalMode::per_op;
+    return with_log.buffer_config();
+  }
 
   // Nothing of the partition may outlive the cluster, also when an operation fails.
   monterey::Task<> run() {
@@ -285,13 +292,15 @@ class Run {
   monterey::Task<> reopen(std::optional<Partition>& db) {
     if (below(2) == 0) {
       co_await db->close();
-    } else {
-      co_await db->flush();  // then dropped as in a crash
+    } else {  // then dropped as in a crash
+      if (config_.wal_mode == WalMode::none && below(2) == 0) co_await db->flush();
+      if (config_.wal_mode != WalMode::per_op) co_await db->sync();
     }
     scans_.clear();
     db.reset();
     // A flush that was going on when the handle was dropped keeps its memory until it has ended.
     while (monterey::FixedBufs::current().free_bytes() < config_.buffer_config().bytes) co_await monterey::yield();
+    if (below(2) == 0) config_.wal_mode = modes_[below(modes_.size())];
     db.emplace(co_await Partition::open(device(), config_));
     co_await expect_clean(*db);
   }
@@ -315,6 +324,9 @@ class Run {
     EXPECT_TRUE(report.ok) << where() << ": " << (report.errors.empty() ? "" : report.errors.front());
   }
 
+  // A store may be opened under any mode; the registered memory was asked for with a log.
+  static constexpr std::array<WalMode, 3> modes_ = {WalMode::none, WalMode::batched, WalMode::per_op};
+
   std::uint64_t seed_;
   std::mt19937_64 random_;
   PartitionConfig config_;
@@ -331,7 +343,7 @@ class Run {
 void run_seed(std::uint64_t seed) {
   SCOPED_TRACE(fmt::format("replay with --seed={}", seed));
   Run run(seed);
-  test::run_in_cluster(run.config().buffer_config(), [&run] { return run.run(); });
+  test::run_in_cluster(run.buffers(), [&run] { return run.run(); });
 }
 
 class PartitionModel : public testing::TestWithParam<std::uint64_t> {};

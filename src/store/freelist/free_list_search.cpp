@@ -167,6 +167,33 @@ monterey::Task<Extent> FreeList::take_run(std::uint32_t blocks, Purpose purpose)
   }
 }
 
+monterey::Task<> FreeList::reserve(Extent extent) {
+  const auto refuse = [&](const char* what) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: the log names a value in blocks {} to {}, which are {}; restore from a "
+                            "backup or salvage the store",
+                            device_.name(), extent.first.value, extent.end() - 1, what));
+  };
+  if (extent.count == 0 || extent.first.value < first_usable_block_ || extent.end() > device_.size_blocks()) {
+    refuse("not on the device");
+  }
+  if (!parents_loaded_) co_await load_parents();
+  if (extent.end() > high_water_) {
+    if (high_water_ % kRegionBlocks != 0 && !is_loaded(region_count() - 1)) {
+      co_await load_region(region_count() - 1, monterey::IoClass::foreground);
+    }
+    raise_high_water(extent.end());
+  }
+  while (const auto region = first_unloaded(extent)) co_await load_region(*region, monterey::IoClass::foreground);
+  bool free = true;
+  for_each_part(extent, [&](std::uint32_t region, Region::Run run) {
+    const auto found = regions_[region]->next_run(run.first, run.first + run.count, run.count);
+    free = free && found && found->first == run.first && found->count == run.count;
+  });
+  if (!free) refuse("in use");
+  take(extent, Purpose::reservation);
+}
+
 // The first region of the lowest class of longest runs in which one fits.
 std::optional<std::uint32_t> FreeList::fitting_region(std::uint32_t blocks) const noexcept {
   if (blocks > kRegionBlocks) return std::nullopt;

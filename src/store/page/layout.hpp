@@ -64,6 +64,48 @@ struct LogSegment {
   std::uint32_t count;
 };
 
+// The start of a log group. Behind it: fragments, each with its header.
+struct LogGroupHeader {
+  std::uint32_t crc;
+  std::uint32_t bytes;
+  std::uint8_t magic[4];
+  std::uint32_t previous_crc;
+  std::uint64_t lsn;
+  std::uint64_t durable_lsn;
+  std::uint64_t durable_generation;
+  std::uint64_t incarnation;
+  std::uint64_t store_id;
+  std::uint64_t reserved;
+};
+
+// The first block of a log device of its own; zeros behind it.
+struct LogDeviceHeader {
+  std::uint32_t crc;
+  std::uint32_t format_version;
+  std::uint8_t magic[8];
+  std::uint8_t uuid[16];
+};
+
+struct LogFragmentHeader {
+  std::uint32_t bytes;
+  std::uint32_t kind;
+  std::uint32_t record_crc;
+};
+
+// The start of a log record. Behind it: entries, each a header, its key and its value.
+struct LogRecordHeader {
+  std::uint64_t first_seq;
+  std::uint32_t entries;
+  std::uint32_t reserved;
+};
+
+struct LogEntryHeader {
+  std::uint8_t kind;
+  std::uint8_t reserved;
+  std::uint16_t key_bytes;
+  std::uint32_t value_bytes;
+};
+
 struct MetaPage {
   PageHeader header;
   std::uint8_t magic[8];
@@ -77,7 +119,7 @@ struct MetaPage {
   std::uint8_t tree_height;
   std::uint8_t allocator_levels;
   std::uint16_t log_segment_count;
-  std::uint32_t reserved_0;
+  std::uint32_t log_previous_crc;
   std::uint64_t high_water;
   std::uint64_t last_merged;
   std::uint64_t entries;
@@ -120,6 +162,30 @@ struct MetaPage {
   X(BitmapParentEntry, longest_run, 20, 4)         \
   X(LogSegment, first, 0, 4)                       \
   X(LogSegment, count, 4, 4)                       \
+  X(LogGroupHeader, crc, 0, 4)                     \
+  X(LogGroupHeader, bytes, 4, 4)                   \
+  X(LogGroupHeader, magic, 8, 4)                   \
+  X(LogGroupHeader, previous_crc, 12, 4)           \
+  X(LogGroupHeader, lsn, 16, 8)                    \
+  X(LogGroupHeader, durable_lsn, 24, 8)            \
+  X(LogGroupHeader, durable_generation, 32, 8)     \
+  X(LogGroupHeader, incarnation, 40, 8)            \
+  X(LogGroupHeader, store_id, 48, 8)               \
+  X(LogGroupHeader, reserved, 56, 8)               \
+  X(LogDeviceHeader, crc, 0, 4)                    \
+  X(LogDeviceHeader, format_version, 4, 4)         \
+  X(LogDeviceHeader, magic, 8, 8)                  \
+  X(LogDeviceHeader, uuid, 16, 16)                 \
+  X(LogFragmentHeader, bytes, 0, 4)                \
+  X(LogFragmentHeader, kind, 4, 4)                 \
+  X(LogFragmentHeader, record_crc, 8, 4)           \
+  X(LogRecordHeader, first_seq, 0, 8)              \
+  X(LogRecordHeader, entries, 8, 4)                \
+  X(LogRecordHeader, reserved, 12, 4)              \
+  X(LogEntryHeader, kind, 0, 1)                    \
+  X(LogEntryHeader, reserved, 1, 1)                \
+  X(LogEntryHeader, key_bytes, 2, 2)               \
+  X(LogEntryHeader, value_bytes, 4, 4)             \
   X(MetaPage, header, 0, 16)                       \
   X(MetaPage, magic, 16, 8)                        \
   X(MetaPage, format_version, 24, 4)               \
@@ -132,7 +198,7 @@ struct MetaPage {
   X(MetaPage, tree_height, 96, 1)                  \
   X(MetaPage, allocator_levels, 97, 1)             \
   X(MetaPage, log_segment_count, 98, 2)            \
-  X(MetaPage, reserved_0, 100, 4)                  \
+  X(MetaPage, log_previous_crc, 100, 4)            \
   X(MetaPage, high_water, 104, 8)                  \
   X(MetaPage, last_merged, 112, 8)                 \
   X(MetaPage, entries, 120, 8)                     \
@@ -154,5 +220,7 @@ static_assert(sizeof(PageHeader) == 16 && sizeof(Pointer) == 16 && sizeof(Slotte
 static_assert(sizeof(OverflowReference) == 20);
 static_assert(sizeof(BitmapHeader) == 128 && sizeof(BitmapParentHeader) == 64 && sizeof(BitmapParentEntry) == 24);
 static_assert(sizeof(LogSegment) == 8 && sizeof(MetaPage) == kPageBytes);
+static_assert(sizeof(LogGroupHeader) == 64 && sizeof(LogFragmentHeader) == 12 && sizeof(LogRecordHeader) == 16);
+static_assert(sizeof(LogEntryHeader) == 8 && sizeof(LogDeviceHeader) == 32);
 
 }  // namespace store::layout

@@ -9,13 +9,6 @@
 namespace store {
 namespace {
 
-void put_overflow_ref(std::byte* at, const OverflowRef& ref) noexcept {
-  put(at + offsetof(layout::OverflowReference, first), ref.first.value);
-  put(at + offsetof(layout::OverflowReference, crc), ref.crc);
-  put48(at + offsetof(layout::OverflowReference, birth), ref.birth.value);
-  put48(at + offsetof(layout::OverflowReference, length), ref.length);
-}
-
 std::string check_run(const OverflowRef& run, Generation generation) {
   if (run.length == 0 || run.length > kMaxValueBytes) return fmt::format("a run of {} bytes", run.length);
   if (run.first.value == 0) return "a run in block 0";
@@ -29,13 +22,6 @@ std::string check_run(const OverflowRef& run, Generation generation) {
 }  // namespace
 
 namespace detail {
-
-OverflowRef load_overflow_ref(const std::byte* at) noexcept {
-  return {PageNo(load<std::uint32_t>(at + offsetof(layout::OverflowReference, first))),
-          load48(at + offsetof(layout::OverflowReference, length)),
-          load<std::uint32_t>(at + offsetof(layout::OverflowReference, crc)),
-          Generation(load48(at + offsetof(layout::OverflowReference, birth)))};
-}
 
 std::string check_leaf(ConstPageBytes page) {
   if (page_level(page) != 0) return fmt::format("a leaf of level {}", page_level(page));

@@ -24,7 +24,6 @@ namespace store {
 namespace detail {
 inline constexpr std::size_t kLeafCellBytes = 2;  // of a cell before its suffix
 inline constexpr std::uint16_t kCellIsRun = 0x8000;
-OverflowRef load_overflow_ref(const std::byte* at) noexcept;
 }  // namespace detail
 
 // A value as a leaf holds it: the bytes themselves, or where they are.
@@ -87,7 +86,7 @@ class LeafView {
     const std::byte* cell = cell_at(slot);
     const std::byte* value = cell + detail::kLeafCellBytes + suffix_bytes(cell);
     if (is_run(slot)) [[unlikely]]
-      return LeafValue(detail::load_overflow_ref(value));
+      return LeafValue(load_overflow_ref(value));
     return LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)));
   }
   // Whether the value lies in an overflow run.

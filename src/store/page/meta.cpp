@@ -41,6 +41,7 @@ Meta fields_of(const layout::MetaPage& raw, Generation generation) noexcept {
   meta.overflow_blocks = raw.overflow_blocks;
   meta.log_lsn = raw.log_lsn;
   meta.log_offset = raw.log_offset;
+  meta.log_previous_crc = raw.log_previous_crc;
   meta.log_segment_count = raw.log_segment_count;
   const std::size_t segments = std::min<std::size_t>(raw.log_segment_count, kMaxLogSegments);
   for (std::size_t i = 0; i < segments; ++i) {
@@ -73,12 +74,20 @@ std::string check_fields(const Meta& meta) {
   if (std::string wrong = check_root("tree", meta.tree_root, meta); !wrong.empty()) return wrong;
   if (std::string wrong = check_root("allocator", meta.allocator_root, meta); !wrong.empty()) return wrong;
   if (meta.log_segment_count > kMaxLogSegments) return fmt::format("{} log segments", meta.log_segment_count);
+  const bool own_device = (meta.features & kFeatureLogDevice) != 0;
+  const std::uint64_t begin = own_device ? 1 : kMetaBlocks;
+  const std::uint64_t end = own_device ? kMaxBlocks : meta.high_water;
   for (std::size_t i = 0; i < meta.log_segment_count; ++i) {
     const Extent& segment = meta.log_segments[i];
-    if (segment.count == 0 || segment.first.value < kMetaBlocks || segment.end() > meta.high_water) {
+    if (segment.count == 0 || segment.first.value < begin || segment.end() > end) {
       return fmt::format("log segment {} of {} blocks from {}", i, segment.count, segment.first.value);
     }
   }
+  if (meta.log_lsn % kPageBytes != 0 || meta.log_offset % kPageBytes != 0) {
+    return fmt::format("a log from LSN {} at offset {}, not on a block", meta.log_lsn, meta.log_offset);
+  }
+  const std::uint64_t first_bytes = meta.log_segment_count == 0 ? 1 : meta.log_segments[0].count * kPageBytes;
+  if (meta.log_offset >= first_bytes) return fmt::format("a log that begins at offset {}", meta.log_offset);
   return {};
 }
 
@@ -107,6 +116,7 @@ void encode_meta(const Meta& meta, std::uint32_t slot, PageBytes page) noexcept 
   raw.overflow_blocks = meta.overflow_blocks;
   raw.log_lsn = meta.log_lsn;
   raw.log_offset = meta.log_offset;
+  raw.log_previous_crc = meta.log_previous_crc;
   for (std::size_t i = 0; i < meta.log_segment_count; ++i) {
     raw.log_segments[i] = {meta.log_segments[i].first.value, meta.log_segments[i].count};
   }

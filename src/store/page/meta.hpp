@@ -18,7 +18,8 @@
 namespace store {
 
 inline constexpr std::uint32_t kFormatVersion = 1;
-inline constexpr std::uint64_t kKnownFeatures = 0;
+inline constexpr std::uint64_t kFeatureLogDevice = 1;  // the log's segments lie on a device of their own
+inline constexpr std::uint64_t kKnownFeatures = kFeatureLogDevice;
 inline constexpr std::uint32_t kMetaSlots = 2;
 inline constexpr std::uint32_t kMetaCopies = 2;
 inline constexpr std::uint32_t kMetaBlocks = kMetaSlots * kMetaCopies;  // the first block that may hold anything else
@@ -43,8 +44,9 @@ struct Meta {
   std::uint64_t entries = 0;
   std::uint64_t tree_pages = 0;
   std::uint64_t overflow_blocks = 0;
-  std::uint64_t log_lsn = 0;     // where replay begins
-  std::uint64_t log_offset = 0;  // where that is, in bytes into the segments laid end to end
+  std::uint64_t log_lsn = 0;           // where replay begins
+  std::uint32_t log_previous_crc = 0;  // of the group before it
+  std::uint64_t log_offset = 0;        // where that is, in bytes into the segments laid end to end
   std::uint32_t log_segment_count = 0;
   std::array<Extent, kMaxLogSegments> log_segments{};
 

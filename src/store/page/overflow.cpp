@@ -8,6 +8,7 @@
 #include "store/base/crc32c.hpp"
 #include "store/base/planted.hpp"
 #include "store/page/bytes.hpp"
+#include "store/page/layout.hpp"
 
 namespace store {
 namespace {
@@ -18,6 +19,20 @@ std::string crc_mismatch(const char* what, std::uint32_t computed, std::uint32_t
 }
 
 }  // namespace
+
+void put_overflow_ref(std::byte* at, const OverflowRef& ref) noexcept {
+  put(at + offsetof(layout::OverflowReference, first), ref.first.value);
+  put(at + offsetof(layout::OverflowReference, crc), ref.crc);
+  put48(at + offsetof(layout::OverflowReference, birth), ref.birth.value);
+  put48(at + offsetof(layout::OverflowReference, length), ref.length);
+}
+
+OverflowRef load_overflow_ref(const std::byte* at) noexcept {
+  return {PageNo(load<std::uint32_t>(at + offsetof(layout::OverflowReference, first))),
+          load48(at + offsetof(layout::OverflowReference, length)),
+          load<std::uint32_t>(at + offsetof(layout::OverflowReference, crc)),
+          Generation(load48(at + offsetof(layout::OverflowReference, birth)))};
+}
 
 std::uint32_t build_crc_table(std::span<const std::byte> value, std::span<std::byte> table) noexcept {
   STORE_ASSERT(has_crc_table(value.size()));

@@ -26,6 +26,10 @@ struct OverflowRef {
   constexpr bool operator==(const OverflowRef&) const = default;
 };
 
+// A reference as it stands in a leaf's cell and in a log record: sizeof(layout::OverflowReference) bytes.
+void put_overflow_ref(std::byte* at, const OverflowRef& ref) noexcept;
+OverflowRef load_overflow_ref(const std::byte* at) noexcept;
+
 constexpr bool has_crc_table(std::uint64_t length) noexcept { return length > kCrcChunkBytes; }
 
 // Chunks of kCrcChunkBytes of a value, the last one short.

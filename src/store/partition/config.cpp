@@ -2,13 +2,15 @@
 
 #include "store/cache/page_cache.hpp"
 #include "store/tree/page_writer.hpp"
+#include "store/wal/log.hpp"
 #include "store/writebuf/write_buffer.hpp"
 
 namespace store {
 
 namespace {
 std::size_t registered_bytes(const PartitionConfig& config) {
-  return config.cache_pages * kPageBytes + PageWriter::kStagingBytes + config.io_depth * kPageBytes;
+  const std::size_t log = config.wal_mode == WalMode::none ? 0 : Log::kStagingBytes;
+  return config.cache_pages * kPageBytes + PageWriter::kStagingBytes + config.io_depth * kPageBytes + log;
 }
 }  // namespace
 

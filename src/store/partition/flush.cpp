@@ -39,20 +39,26 @@ std::string text_of(const std::exception_ptr& error) {
 }  // namespace
 
 void PartitionCore::poison(const std::string& why) {
-  if (poisoned_.empty()) poisoned_ = why;
+  if (!poisoned_.empty()) return;
+  poisoned_ = why;
+  if (log_) log_->fail(why);
 }
 
 void PartitionCore::start_flush() {
-  if (flushing_ || frozen_.empty() || !poisoned_.empty()) return;
-  flushing_ = true;
+  if (flushing_ || (frozen_.empty() && !log_commit_wanted_) || !poisoned_.empty()) return;
   monterey::detail::spawn_background(flush_frozen(shared_from_this()));
+  flushing_ = true;
 }
 
 monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
-  while (!self->frozen_.empty()) {
+  while (!self->frozen_.empty() || self->log_commit_wanted_) {
     std::exception_ptr error;
     try {
-      co_await self->flush_one();
+      if (std::exchange(self->log_commit_wanted_, false)) {
+        co_await self->commit_log();
+      } else {
+        co_await self->flush_one();
+      }
     } catch (...) {
       error = std::current_exception();
     }
@@ -89,6 +95,20 @@ monterey::Task<> PartitionCore::flush() {
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
   co_await flush_all();
+}
+
+// Everything written before the call is durable when it completes.
+monterey::Task<> PartitionCore::sync() {
+  require_open();
+  require_writable();
+  const auto self = shared_from_this();
+  const monterey::Gate::Holder inside = operations_.hold();
+  if (!log_) {
+    co_await flush_all();
+    co_return;
+  }
+  co_await wait_for_unlogged();
+  co_await log_->sync();
 }
 
 std::vector<PartitionCore::Cut> PartitionCore::plan_cuts(const WriteBuffer& buffer) const {
@@ -139,6 +159,25 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
   co_return co_await free_list_.seal();
 }
 
+// Steps (2) to (4): makes the state that `meta` names durable. Errors: the partition is poisoned.
+monterey::Task<> PartitionCore::commit_meta(Meta meta, std::uint32_t slot) {
+  try {
+    if (!planted(Planted::no_sync_before_meta)) co_await sync_device(*device_);
+    // The error of a sync elsewhere may have been this one's to report.
+    require_writable();
+    co_await write_meta_slot(*device_, meta, slot);
+    if (!planted(Planted::no_sync_after_meta)) co_await sync_device(*device_);
+    require_writable();
+  } catch (...) {
+    if (planted(Planted::poison_ignored)) {
+      if (free_list_.in_commit()) free_list_.aborted();
+    } else {
+      poison(text_of(std::current_exception()));
+    }
+    throw;
+  }
+}
+
 monterey::Task<> PartitionCore::flush_one() {
   Buffer& buffer = frozen_.front();  // stays in front: only this task takes buffers out
   std::vector<Cut> cuts = plan_cuts(*buffer.data);
@@ -172,20 +211,12 @@ monterey::Task<> PartitionCore::flush_one() {
   meta.entries += static_cast<std::uint64_t>(counts.entries);
   meta.tree_pages += static_cast<std::uint64_t>(counts.tree_pages);
   meta.overflow_blocks += static_cast<std::uint64_t>(counts.overflow_blocks);
+  LogLayout layout = log_layout().starting_at(log_keep_from(1));
+  put_layout(layout, meta);
   const std::uint32_t slot = planted(Planted::meta_slots_swapped) ? meta_slot_ : 1 - meta_slot_;
   if (planted(Planted::block_reused_early)) free_list_.committed();
-  try {
-    if (!planted(Planted::no_sync_before_meta)) co_await sync_device(*device_);
-    co_await write_meta_slot(*device_, meta, slot);
-    if (!planted(Planted::no_sync_after_meta)) co_await sync_device(*device_);
-  } catch (...) {
-    if (planted(Planted::poison_ignored)) {
-      free_list_.aborted();
-    } else {
-      poison(text_of(std::current_exception()));
-    }
-    throw;
-  }
+  if (planted(Planted::segment_recycled_early)) log_committed(layout, meta.generation);
+  co_await commit_meta(meta, slot);
 
   // Step (5): no suspension from here to the end.
   meta_ = meta;
@@ -193,9 +224,12 @@ monterey::Task<> PartitionCore::flush_one() {
   tree_ = tree;
   pending_ -= buffer.space;
   const std::shared_ptr<WriteBuffer> merged = buffer.data;
+  if (buffer.unlogged) --unlogged_;
   frozen_.pop_front();
   move_views(cuts, merged);
   if (!planted(Planted::block_reused_early)) free_list_.committed();
+  log_growth_refused_ = false;
+  log_committed(std::move(layout), meta.generation);
   ++counters_.flushes;
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();

@@ -6,6 +6,7 @@
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
+#include "store/partition/log_device.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/lookup.hpp"
 #include "store/tree/tree_check.hpp"
@@ -26,8 +27,16 @@ std::array<std::uint8_t, 16> random_uuid() {
   return uuid;
 }
 
+AllocatorRoot allocator_of(const Meta& meta) {
+  return AllocatorRoot{meta.allocator_root, meta.allocator_levels, meta.high_water};
+}
+
+TreeRoot tree_of(const Meta& meta) { return TreeRoot{meta.tree_root, meta.tree_height, meta.generation}; }
+
+}  // namespace
+
 // A part of the core's registered memory.
-monterey::FixedBuf allocate_buffer(std::size_t bytes) {
+monterey::FixedBuf PartitionCore::allocate_buffer(std::size_t bytes) {
   try {
     return monterey::FixedBufs::current().allocate(bytes);
   } catch (const Error& error) {
@@ -37,16 +46,10 @@ monterey::FixedBuf allocate_buffer(std::size_t bytes) {
   }
 }
 
-AllocatorRoot allocator_of(const Meta& meta) {
-  return AllocatorRoot{meta.allocator_root, meta.allocator_levels, meta.high_water};
-}
-
-TreeRoot tree_of(const Meta& meta) { return TreeRoot{meta.tree_root, meta.tree_height, meta.generation}; }
-
-}  // namespace
-
-PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, const PartitionConfig& config)
+PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
+                             const PartitionConfig& config)
     : device_(std::move(device)),
+      log_device_(std::move(log_device)),
       config_(config),
       free_list_(*device_, pins_, kMetaBlocks),
       staging_(allocate_buffer(PageWriter::kStagingBytes + config.io_depth * kPageBytes)),
@@ -58,7 +61,10 @@ PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, const 
   });
 }
 
-PartitionCore::~PartitionCore() { STORE_ASSERT(!flushing_); }
+PartitionCore::~PartitionCore() {
+  STORE_ASSERT(!flushing_);
+  if (log_) log_->abandon();
+}
 
 void PartitionCore::throw_closed() const {
   throw Error(Errc::closed, "the partition is closed; open it again to use it");
@@ -81,45 +87,49 @@ void PartitionCore::check_config(const PartitionConfig& config) {
   if (config.io_depth < 2 || config.io_depth > 1024) {
     refuse(fmt::format("io_depth is {}: it must be 2 to 1024", config.io_depth));
   }
-  if (config.wal_mode != WalMode::none) {
-    refuse("wal_mode must be WalMode::none: this version has no log yet; make writes durable with flush() or sync()");
+  if (config.wal_batch_interval.count() < 0 || config.wal_batch_interval > std::chrono::hours(1)) {
+    refuse(fmt::format("wal_batch_interval is {} us: it must be 0 to an hour", config.wal_batch_interval.count()));
   }
 }
 
 monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::create(std::unique_ptr<BlockDevice> device,
+                                                                     std::unique_ptr<BlockDevice> log_device,
                                                                      PartitionConfig config, CreateOptions options) {
   check_config(config);
-  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   co_await core->initialise(options);
-  core->finish_open();
+  co_await core->finish_open(false);
   co_return std::move(core);
 }
 
 monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open(std::unique_ptr<BlockDevice> device,
+                                                                   std::unique_ptr<BlockDevice> log_device,
                                                                    PartitionConfig config, OpenOptions options) {
   check_config(config);
-  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   MetaSlots slots = co_await read_meta_slots(*core->device_);
   if (slots.blank) {
     throw Error(Errc::not_a_store,
                 fmt::format("{}: not a store: the device is empty; create one first", core->device_->name()));
   }
-  co_await core->recover(std::move(slots), options);
-  core->finish_open();
+  const bool rolled_back = co_await core->recover(std::move(slots), options);
+  co_await core->finish_open(rolled_back);
   co_return std::move(core);
 }
 
 monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std::unique_ptr<BlockDevice> device,
+                                                                             std::unique_ptr<BlockDevice> log_device,
                                                                              PartitionConfig config) {
   check_config(config);
-  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), config);
+  auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   MetaSlots slots = co_await read_meta_slots(*core->device_);
+  bool rolled_back = false;
   if (slots.blank) {
     co_await core->initialise(CreateOptions{});
   } else {
-    co_await core->recover(std::move(slots), OpenOptions{});
+    rolled_back = co_await core->recover(std::move(slots), OpenOptions{});
   }
-  core->finish_open();
+  co_await core->finish_open(rolled_back);
   co_return std::move(core);
 }
 
@@ -160,6 +170,11 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   co_await device_->sync();
   Meta meta;
   meta.uuid = random_uuid();
+  if (log_device_) {
+    meta.features |= kFeatureLogDevice;
+    const LogDeviceUse use = options.overwrite ? LogDeviceUse::overwrite : LogDeviceUse::blank_only;
+    co_await create_log_device(*log_device_, meta.uuid, use);
+  }
   meta.generation = last_generation_;
   meta.incarnation = 1;
   meta.allocator_root = allocator.root;
@@ -173,7 +188,8 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   tree_ = tree_of(meta);
 }
 
-monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
+// Returns whether the state it loaded is not the newest one.
+monterey::Task<bool> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
   read_only_ = options.read_only || device_->read_only();
   open_notes_ = slots.notes;
   if (!slots.unreadable.empty() && !options.allow_rollback) {
@@ -183,6 +199,7 @@ monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
   }
   const std::size_t states =
       options.allow_rollback || planted(Planted::damage_rolled_back) ? slots.candidates.size() : 1;
+  bool rolled_back = !slots.unreadable.empty();
   for (std::size_t i = 0; i < states; ++i) {
     std::exception_ptr damage;
     try {
@@ -193,12 +210,14 @@ monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
       open_notes_.push_back(fmt::format("rolled back: {}", error.what()));
     }
     if (!damage) break;
+    rolled_back = true;
   }
   // Never the number of a state that exists, also of one that was rolled back from.
   last_generation_ = slots.candidates.front().meta.generation;
-  if (read_only_) co_return;
+  if (read_only_) co_return rolled_back;
   for (const MetaCandidate& bad : slots.to_mend) co_await write_meta_slot(*device_, bad.meta, bad.slot);
   if (!slots.to_mend.empty()) co_await device_->sync();
+  co_return rolled_back;
 }
 
 monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
@@ -208,10 +227,6 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
                 fmt::format("{}: truncated: the device has {} blocks, the store uses {}; restore from a backup or "
                             "salvage the store",
                             device_->name(), device_->size_blocks(), meta.high_water));
-  }
-  if (meta.log_segment_count != 0) {
-    throw Error(Errc::unsupported_format,
-                fmt::format("{}: the store has a log, which this version cannot replay", device_->name()));
   }
   const TreeRoot tree = tree_of(meta);
   if (!tree.empty()) {
@@ -226,9 +241,23 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
   tree_ = tree;
 }
 
-void PartitionCore::finish_open() {
+monterey::Task<> PartitionCore::require_log_device() {
+  const bool has_one = (meta_.features & kFeatureLogDevice) != 0;
+  if (has_one && log_device_) co_await require_log_device_of(*log_device_, meta_.uuid);
+  if (has_one == (log_device_ != nullptr)) co_return;
+  const char* what = has_one ? "the store has its log on a device of its own; open it with that device"
+                             : "the store has no log device; open it without one";
+  throw Error(Errc::invalid_argument, fmt::format("{}: {}", device_->name(), what));
+}
+
+monterey::Task<> PartitionCore::finish_open(bool rolled_back) {
   last_seq_ = meta_.last_merged;
+  log_layout_ = layout_of(meta_);
+  log_tail_ = log_layout_.begin;
   if (!read_only_) active_ = new_buffer(config_.write_buffer_bytes);
+  co_await require_log_device();
+  if (!rolled_back) co_await replay();
+  if (!read_only_) co_await start_log(rolled_back);
 }
 
 monterey::Task<> PartitionCore::close() {
@@ -245,9 +274,11 @@ monterey::Task<> PartitionCore::close() {
     }
   }
   while (flushing_) co_await flush_ended_.wait();
+  if (log_) co_await log_->stop();
   co_await cache_.drain();
   state_ = State::closed;
   device_.reset();
+  log_device_.reset();
   active_ = Buffer{};
   frozen_.clear();
   if (error) std::rethrow_exception(error);
@@ -256,7 +287,9 @@ monterey::Task<> PartitionCore::close() {
 monterey::Task<CheckReport> PartitionCore::check(CheckOptions options) {
   require_open();
   const ReadHold hold(*this);
-  const CheckedState state{tree_, allocator_of(meta_), meta_.entries, meta_.tree_pages, meta_.overflow_blocks};
+  CheckedState state{tree_, allocator_of(meta_), meta_.entries, meta_.tree_pages, meta_.overflow_blocks, {}};
+  const bool log_lies_here = (meta_.features & kFeatureLogDevice) == 0;
+  if (log_lies_here) state.log_segments = layout_of(meta_).segments;
   co_return co_await check_state(*device_, state, kMetaBlocks, options.max_errors);
 }
 
@@ -288,6 +321,15 @@ Stats PartitionCore::stats() const {
   stats.cache_misses = cache.misses;
   stats.cache_evictions = cache.evictions;
   stats.cache_pinned = cache_.pinned_frames();
+  stats.incarnation = meta_.incarnation;
+  stats.log_segments = log_layout().segments.size();
+  stats.log_bytes = log_layout().total_bytes();
+  stats.log_used_bytes = log_position().lsn.value - log_layout().begin.lsn.value;
+  if (log_) {
+    stats.log_groups = log_->counters().groups;
+    stats.log_records = log_->counters().records;
+    stats.log_bytes_written = log_->counters().bytes;
+  }
   stats.open_notes = open_notes_;
   stats.poisoned = poisoned_;
   return stats;

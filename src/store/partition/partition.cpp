@@ -68,16 +68,33 @@ Partition::~Partition() = default;
 
 monterey::Task<Partition> Partition::create(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                             CreateOptions options) {
-  co_return Partition(co_await detail::PartitionCore::create(std::move(device), config, options));
+  co_return Partition(co_await detail::PartitionCore::create(std::move(device), nullptr, config, options));
+}
+
+monterey::Task<Partition> Partition::create(std::unique_ptr<BlockDevice> device,
+                                            std::unique_ptr<BlockDevice> log_device, PartitionConfig config,
+                                            CreateOptions options) {
+  co_return Partition(
+      co_await detail::PartitionCore::create(std::move(device), std::move(log_device), config, options));
 }
 
 monterey::Task<Partition> Partition::open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                           OpenOptions options) {
-  co_return Partition(co_await detail::PartitionCore::open(std::move(device), config, options));
+  co_return Partition(co_await detail::PartitionCore::open(std::move(device), nullptr, config, options));
+}
+
+monterey::Task<Partition> Partition::open(std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
+                                          PartitionConfig config, OpenOptions options) {
+  co_return Partition(co_await detail::PartitionCore::open(std::move(device), std::move(log_device), config, options));
 }
 
 monterey::Task<Partition> Partition::open_or_create(std::unique_ptr<BlockDevice> device, PartitionConfig config) {
-  co_return Partition(co_await detail::PartitionCore::open_or_create(std::move(device), config));
+  co_return Partition(co_await detail::PartitionCore::open_or_create(std::move(device), nullptr, config));
+}
+
+monterey::Task<Partition> Partition::open_or_create(std::unique_ptr<BlockDevice> device,
+                                                    std::unique_ptr<BlockDevice> log_device, PartitionConfig config) {
+  co_return Partition(co_await detail::PartitionCore::open_or_create(std::move(device), std::move(log_device), config));
 }
 
 // A task that was not started yet keeps the core alive too, whatever becomes of the handle: the coroutines take it by value.
@@ -87,6 +104,7 @@ using Core = std::shared_ptr<detail::PartitionCore>;
 
 monterey::Task<> write_to(Core core, WriteBatch batch) { co_await core_of(core).write(std::move(batch)); }
 monterey::Task<> flush_of(Core core) { co_await core_of(core).flush(); }
+monterey::Task<> sync_of(Core core) { co_await core_of(core).sync(); }
 monterey::Task<> close_of(Core core) { co_await core_of(core).close(); }
 
 monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
@@ -102,7 +120,7 @@ monterey::Task<std::unique_ptr<detail::ScanCore>> scan_of(Core core, std::string
 }  // namespace
 
 monterey::Task<> Partition::write(WriteBatch batch) { return write_to(core_, std::move(batch)); }
-monterey::Task<> Partition::sync() { return flush_of(core_); }
+monterey::Task<> Partition::sync() { return sync_of(core_); }
 monterey::Task<> Partition::flush() { return flush_of(core_); }
 monterey::Task<> Partition::close() { return close_of(core_); }
 monterey::Task<CheckReport> Partition::check(CheckOptions options) const { return check_of(core_, options); }

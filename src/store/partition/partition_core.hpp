@@ -10,7 +10,10 @@
 //  * Everything that suspends while it reads holds a ReadHold: the generation it started from stays in place.
 //  * Generation numbers are used once: an aborted commit's number is never taken again, since the cache knows pages by
 //    (page, birth).
-//  * A failed sync or meta write poisons: no write is accepted and no commit is tried until the store is reopened.
+//  * A failed sync, log write or meta write poisons: no write is accepted and no commit is tried until the store is reopened.
+//  * With a log, entries are applied in the order of their records, and a record is placed before or in the step in which its
+//    entries become visible. What is too long for the log becomes durable with the commit of a buffer of its own; until
+//    then nothing else is accepted, so that a crash never keeps what came later without it.
 //
 // Kept alive by the handle, by every operation that suspended, by every scan and by the flush in progress.
 #pragma once
@@ -18,6 +21,7 @@
 #include <array>
 #include <deque>
 #include <exception>
+#include <list>
 #include <memory>
 #include <monterey/sync.hpp>
 #include <monterey/task.hpp>
@@ -39,11 +43,15 @@
 #include "store/tree/lookup.hpp"
 #include "store/tree/merge.hpp"
 #include "store/tree/root.hpp"
+#include "store/wal/log.hpp"
+#include "store/wal/log_reader.hpp"
 #include "store/writebuf/write_buffer.hpp"
 
 namespace store::detail {
 
 inline constexpr std::size_t kMinWriteBufferBytes = 16u << 10;
+// A record may fill this share of a full-grown log, so that one always fits beside those that a flush has yet to merge.
+inline constexpr std::uint64_t kLogRecordShare = 8;
 
 // Where a lookup without suspension ended.
 struct Found {
@@ -59,14 +67,19 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
  public:
   struct Access {};  // only create() and open() make one
 
+  // `log_device` may be null: then the log, if there is one, lies on `device`.
   static monterey::Task<std::shared_ptr<PartitionCore>> create(std::unique_ptr<BlockDevice> device,
+                                                               std::unique_ptr<BlockDevice> log_device,
                                                                PartitionConfig config, CreateOptions options);
   static monterey::Task<std::shared_ptr<PartitionCore>> open(std::unique_ptr<BlockDevice> device,
+                                                             std::unique_ptr<BlockDevice> log_device,
                                                              PartitionConfig config, OpenOptions options);
   static monterey::Task<std::shared_ptr<PartitionCore>> open_or_create(std::unique_ptr<BlockDevice> device,
+                                                                       std::unique_ptr<BlockDevice> log_device,
                                                                        PartitionConfig config);
 
-  PartitionCore(Access, std::unique_ptr<BlockDevice> device, const PartitionConfig& config);
+  PartitionCore(Access, std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
+                const PartitionConfig& config);
   PartitionCore(const PartitionCore&) = delete;
   PartitionCore& operator=(const PartitionCore&) = delete;
   ~PartitionCore();
@@ -104,7 +117,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys);
 
   // --- writing (write.cpp) ---
-  bool try_put(std::string_view key, std::optional<std::string_view> value);
+  // Under WalMode::per_op only with a ticket, for which the caller must then wait.
+  bool try_put(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket = nullptr);
   monterey::Task<> put(std::string_view key, std::optional<std::string_view> value);
   // nullopt: not without waiting.
   std::optional<bool> try_compare_and_put(std::string_view key, std::optional<std::string_view> expected,
@@ -115,6 +129,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   // --- committing (flush.cpp) ---
   monterey::Task<> flush();
+  monterey::Task<> sync();
 
   // --- views (flush.cpp) ---
   ViewList::iterator add_view();
@@ -148,17 +163,54 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   struct Buffer {
     std::shared_ptr<WriteBuffer> data;
     PendingSpace space;
-    std::vector<OverflowRef> runs;  // reserved runs that its entries name
+    std::list<OverflowRef> runs;           // reserved runs that its entries name
+    std::optional<LogPosition> log_begin;  // replay from there finds all its entries; none while there are none
+    bool unlogged = false;                 // its entries are not in the log, although there is one
+  };
+
+  // What a write came to: the expectation that does not hold, and what to wait for if it is to be durable.
+  struct Applied {
+    std::optional<std::size_t> failed;
+    std::optional<LogTicket> ticket;
   };
 
   [[noreturn]] void throw_closed() const;
   static void check_config(const PartitionConfig& config);
+  static monterey::FixedBuf allocate_buffer(std::size_t bytes);
 
   // open.cpp
   monterey::Task<> initialise(CreateOptions options);
-  monterey::Task<> recover(MetaSlots slots, OpenOptions options);
+  monterey::Task<bool> recover(MetaSlots slots, OpenOptions options);
   monterey::Task<> load(const MetaCandidate& candidate);
-  void finish_open();
+  monterey::Task<> finish_open(bool rolled_back);
+
+  // recovery.cpp
+  monterey::Task<> replay();
+  monterey::Task<> reserve_logged_runs(const LogLayout& layout);
+  monterey::Task<> replay_records(const LogLayout& layout);
+  monterey::Task<> replay_record(std::span<const std::byte> record, LogPosition begin);
+  monterey::Task<> make_replay_room(std::size_t entries, std::size_t bytes);
+  LogExpectation log_expectation() const;
+  [[noreturn]] void throw_bad_record(LogPosition at, const std::string& what) const;
+
+  // log_commit.cpp
+  monterey::Task<> require_log_device();
+  monterey::Task<> start_log(bool rolled_back);
+  monterey::Task<> commit_log();
+  monterey::Task<> commit_log_layout(LogLayout layout, std::vector<Extent> added);
+  monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks);
+  void cancel_segments(std::span<const Extent> segments);
+  monterey::Task<Extent> add_segment(std::uint32_t blocks, std::span<const Extent> before);
+  monterey::Task<> zero_segment(Extent segment);
+  std::uint64_t log_cap_blocks() const;
+  std::uint64_t log_growth_blocks() const;
+  const LogLayout& log_layout() const { return log_ ? log_->layout() : log_layout_; }
+  LogPosition log_position() const { return log_ ? log_->position() : log_tail_; }
+  LogPosition log_keep_from(std::size_t first_kept) const;
+  void log_committed(LogLayout layout, Generation generation);
+  void relieve_log() noexcept;
+  bool waits_for_log() const { return log_ && config_.wal_mode == WalMode::per_op; }
+  BlockDevice& device_of_log() { return log_device_ ? *log_device_ : *device_; }
 
   // read.cpp
   Found find(std::string_view key);
@@ -182,16 +234,22 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::uint64_t blocks_available(Purpose purpose) const;
   bool has_space(const PendingSpace& more, Purpose purpose) const;
   monterey::Task<> make_space(PendingSpace more, Purpose purpose);
-  monterey::Task<Room> make_room(std::size_t entries, std::size_t bytes);
+  monterey::Task<Room> make_room(std::size_t entries, std::size_t bytes, Room wanted);
+  monterey::Task<> make_log_room(std::size_t bytes);
   monterey::Task<> wait_for_flush();
+  monterey::Task<> wait_for_unlogged();
   monterey::Task<OverflowRef> write_value_run(std::string_view value);
   monterey::Task<bool> matches(std::string_view key, std::optional<std::string_view> expected);
+  struct Write;
   monterey::Task<std::optional<std::size_t>> apply(std::span<const WriteBatch::Change> changes,
                                                    std::span<const WriteBatch::Change> expectations);
-  monterey::Task<std::optional<std::size_t>> apply_in_turn(std::span<const WriteBatch::Change> changes,
-                                                           std::span<const WriteBatch::Change> expectations,
-                                                           std::span<const std::optional<OverflowRef>> runs,
-                                                           std::size_t bytes, PendingSpace space, Purpose purpose);
+  monterey::Task<Applied> apply_in_turn(Write& write);
+  void prepare_log_entries(Write& write) const;
+  monterey::Task<std::optional<std::size_t>> first_mismatch(std::span<const WriteBatch::Change> expectations);
+  bool may_apply(const Write& write, Room room) const;
+  monterey::Task<LogTicket> log_in_parts(const Write& write);
+  void apply_to_own_buffer(Write& write);
+  void append_all(Write& write, Buffer& into);
 
   // flush.cpp
   void start_flush();
@@ -200,6 +258,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   struct Cut;
   monterey::Task<AllocatorRoot> build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer, MergeCounts& counts);
   monterey::Task<> flush_all();
+  monterey::Task<> commit_meta(Meta meta, std::uint32_t slot);
   std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
   void move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged);
   Generation take_generation() { return last_generation_ = last_generation_.next(); }
@@ -207,6 +266,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   // Order matters: what is declared later refers to what is declared earlier, and goes first.
   std::unique_ptr<BlockDevice> device_;
+  std::unique_ptr<BlockDevice> log_device_;
   PartitionConfig config_;
   GenerationPins pins_;
   FreeList free_list_;
@@ -224,9 +284,18 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   TreeRoot tree_;
   Generation last_generation_;
 
+  std::shared_ptr<Log> log_;                // null under WalMode::none and when only reading
+  LogLayout log_layout_;                    // of the durable state, without a log_
+  LogPosition log_tail_;                    // where replay has got to
+  std::optional<LogPosition> log_placing_;  // where the record begins whose entries are not in a buffer yet
+  bool log_commit_wanted_ = false;          // for segments: to add some, or to use those again that are merged
+  bool log_growth_refused_ = false;         // there was no space for them, since the last flush
+  std::uint64_t log_low_bytes_ = 0;         // with less left, something is done about it
+  std::size_t unlogged_ = 0;                // frozen buffers that are not in the log
+
   Buffer active_;
   std::deque<Buffer> frozen_;  // oldest first
-  PendingSpace pending_;       // of all buffers
+  PendingSpace pending_;       // of all buffers, and of a record that is being placed
   SeqNo last_seq_;
   monterey::Mutex writers_;
   ViewList views_;

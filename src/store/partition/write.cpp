@@ -19,6 +19,20 @@ bool goes_to_run_at_once(const std::optional<std::string_view>& value) {
 
 }  // namespace
 
+// A put, an erase or a batch on its way into buffer and log.
+struct PartitionCore::Write {
+  std::span<const WriteBatch::Change> changes;
+  std::span<const WriteBatch::Change> expectations;
+  std::vector<std::optional<OverflowRef>> runs;  // of the changes whose value is written already
+  std::list<OverflowRef> reserved;               // the same, to be handed to the buffer without allocating
+  std::size_t bytes = 0;                         // of keys and values in the buffer
+  PendingSpace space;
+  Purpose purpose = Purpose::relief;
+  std::vector<LogEntry> log_entries;  // empty without a log
+  std::size_t log_bytes = 0;
+  Room room = Room::active;  // own_buffer: too long for the log
+};
+
 void PartitionCore::require_writable() const {
   if (read_only_) throw Error(Errc::read_only, fmt::format("{}: opened for reading only", device_->name()));
   if (!poisoned_.empty()) {
@@ -38,8 +52,9 @@ PartitionCore::Buffer PartitionCore::new_buffer(std::size_t arena_bytes) const {
 bool PartitionCore::rotate() {
   if (active_.data->empty() || frozen_.size() + 1 >= config_.write_buffer_count) return false;
   Buffer fresh = new_buffer(config_.write_buffer_bytes);
+  frozen_.emplace_back();  // what may fail, before anything changes
   active_.data->freeze();
-  frozen_.push_back(std::exchange(active_, std::move(fresh)));
+  frozen_.back() = std::exchange(active_, std::move(fresh));
   start_flush();
   return true;
 }
@@ -61,7 +76,6 @@ bool PartitionCore::append(Buffer& buffer, std::string_view key, std::optional<s
   space.add(key.size(), value ? value->size() : 0);
   buffer.space += space;
   pending_ += space;
-  if (run) buffer.runs.push_back(*run);
   ++counters_.puts;
   return true;
 }
@@ -135,11 +149,16 @@ monterey::Task<> PartitionCore::wait_for_flush() {
   if (flush_failures_ != failures) std::rethrow_exception(flush_error_);
 }
 
-// Where `entries` entries of so many bytes can go in one step: the active buffer, or, for what does not fit an empty one, a
-// buffer of its own. Holds until the next suspension.
-monterey::Task<PartitionCore::Room> PartitionCore::make_room(std::size_t entries, std::size_t bytes) {
+// Nothing is accepted before what the log does not have is durable: it would survive a crash that this does not.
+monterey::Task<> PartitionCore::wait_for_unlogged() {
+  while (unlogged_ > 0) co_await wait_for_flush();
+}
+
+// Where `entries` entries of so many bytes can go in one step: the active buffer, or, for what does not fit an empty one or
+// wants it, a buffer of its own. Holds until the next suspension.
+monterey::Task<PartitionCore::Room> PartitionCore::make_room(std::size_t entries, std::size_t bytes, Room wanted) {
   for (;;) {
-    if (active_.data->fits(entries, bytes)) co_return Room::active;
+    if (wanted == Room::active && active_.data->fits(entries, bytes)) co_return Room::active;
     if (frozen_.size() + 1 >= config_.write_buffer_count) {
       co_await wait_for_flush();
     } else if (active_.data->empty()) {
@@ -150,22 +169,71 @@ monterey::Task<PartitionCore::Room> PartitionCore::make_room(std::size_t entries
   }
 }
 
+// Sees to it that the log can take a record of so many bytes: adds segments, or flushes so that some come back. Holds
+// until the next suspension. Errors: no_space; nothing was changed.
+monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
+  for (;;) {
+    require_writable();
+    if (log_->fits(bytes)) {
+      if (bytes > kMaxFragmentBytes || log_->has_room(bytes)) co_return;
+      co_await log_->make_room();
+      continue;
+    }
+    const bool can_grow = !log_growth_refused_ && log_growth_blocks() > 0;
+    if (!can_grow && frozen_.empty()) {
+      co_await log_->sync();  // what is merged and still gathers holds its place
+      const bool nothing_to_merge = active_.data->empty();
+      if (nothing_to_merge && log_keep_from(0) == log_->layout().begin) {
+        throw Error(
+            Errc::no_space,
+            fmt::format("{}: full: the log has {} bytes and there is no space for more, the write needs {}; nothing "
+                        "was changed: give the device more room",
+                        device_->name(), log_->layout().total_bytes(), bytes));
+      }
+      if (!nothing_to_merge) rotate();
+    }
+    if (can_grow || frozen_.empty()) log_commit_wanted_ = true;
+    co_await wait_for_flush();
+  }
+}
+
 // --- the verbs ---
 
-bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value) {
+bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket) {
   require_open();
   require_writable();
   check_key(key);
   if (value) check_value(*value);
-  if (goes_to_run_at_once(value) || writers_.locked()) return false;
+  if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0) return false;
+  if (waits_for_log() && ticket == nullptr) return false;
+  const std::array<LogEntry, 1> entry{LogEntry{key, value, std::nullopt}};
+  const std::size_t log_bytes = record_bytes(entry);
+  if (log_ && !log_->has_room(log_bytes)) return false;
   PendingSpace more;
   more.add(key.size(), value ? value->size() : 0);
   if (!has_space(more, value ? Purpose::ordinary : Purpose::relief)) return false;
-  if (append(active_, key, value, std::nullopt)) return true;
-  return rotate() && append(active_, key, value, std::nullopt);
+  if (!append(active_, key, value, std::nullopt)) {
+    if (!rotate() || !append(active_, key, value, std::nullopt)) return false;
+  }
+  if (!log_) return true;
+  if (!active_.log_begin) active_.log_begin = log_->position();
+  const LogTicket placed = log_->append(last_seq_, entry, log_bytes);
+  if (ticket != nullptr) *ticket = placed;
+  relieve_log();
+  return true;
 }
 
 monterey::Task<> PartitionCore::put(std::string_view key, std::optional<std::string_view> value) {
+  if (waits_for_log()) {
+    const auto self = shared_from_this();
+    const monterey::Gate::Holder inside = operations_.hold();
+    LogTicket ticket;
+    const bool placed = try_put(key, value, &ticket);
+    if (placed) {
+      co_await log_->durable(ticket);
+      co_return;
+    }
+  }
   const std::array<WriteBatch::Change, 1> change{WriteBatch::Change{key, value}};
   co_await apply(change, {});
 }
@@ -239,18 +307,20 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const 
   require_writable();
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
-  std::size_t bytes = 0;
-  PendingSpace space;
-  Purpose purpose = Purpose::relief;
+  Write write;
+  write.changes = changes;
+  write.expectations = expectations;
   for (const WriteBatch::Change& change : changes) {
     check_key(change.key);
     if (change.value) {
       check_value(*change.value);
-      purpose = Purpose::ordinary;
+      write.purpose = Purpose::ordinary;
     }
-    bytes += change.key.size();
-    if (change.value) bytes += goes_to_run_at_once(change.value) ? WriteBuffer::kRunValueBytes : change.value->size();
-    space.add(change.key.size(), change.value ? change.value->size() : 0);
+    write.bytes += change.key.size();
+    if (change.value) {
+      write.bytes += goes_to_run_at_once(change.value) ? WriteBuffer::kRunValueBytes : change.value->size();
+    }
+    write.space.add(change.key.size(), change.value ? change.value->size() : 0);
   }
   for (const WriteBatch::Change& expectation : expectations) check_key(expectation.key);
 
@@ -258,61 +328,143 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const 
   for (const WriteBatch::Change& expectation : expectations) {
     static_cast<void>(co_await matches(expectation.key, expectation.value));
   }
-  std::vector<std::optional<OverflowRef>> runs(changes.size());
-  const auto cancel_runs = [&runs, this] {
-    for (const auto& run : runs) {
-      if (run) free_list_.cancel(run_extent(*run));
-    }
-  };
+  write.runs.resize(changes.size());
   std::exception_ptr error;
-  std::optional<std::size_t> failed;
+  Applied applied;
   try {
     for (std::size_t i = 0; i < changes.size(); ++i) {
-      if (goes_to_run_at_once(changes[i].value)) runs[i] = co_await write_value_run(*changes[i].value);
+      if (!goes_to_run_at_once(changes[i].value)) continue;
+      write.reserved.emplace_back();
+      write.reserved.back() = co_await write_value_run(*changes[i].value);
+      write.runs[i] = write.reserved.back();
     }
-    failed = co_await apply_in_turn(changes, expectations, runs, bytes, space, purpose);
+    prepare_log_entries(write);
+    applied = co_await apply_in_turn(write);
   } catch (...) {
     error = std::current_exception();
   }
-  if (error || failed) cancel_runs();
+  for (const OverflowRef& run : write.reserved) {  // of what was not applied
+    if (run.length > 0) free_list_.cancel(run_extent(run));
+  }
   if (error) std::rethrow_exception(error);
-  co_return failed;
+  if (applied.ticket && waits_for_log()) co_await log_->durable(*applied.ticket);
+  co_return applied.failed;
 }
 
-// The part of apply() that holds the writers' queue. Returns the first expectation that does not hold.
-monterey::Task<std::optional<std::size_t>> PartitionCore::apply_in_turn(
-    std::span<const WriteBatch::Change> changes, std::span<const WriteBatch::Change> expectations,
-    std::span<const std::optional<OverflowRef>> runs, std::size_t bytes, PendingSpace space, Purpose purpose) {
+void PartitionCore::prepare_log_entries(Write& write) const {
+  if (!log_ || write.changes.empty()) return;
+  write.log_entries.reserve(write.changes.size());
+  for (std::size_t i = 0; i < write.changes.size(); ++i) {
+    const WriteBatch::Change& change = write.changes[i];
+    LogEntry entry{change.key, change.value, write.runs[i]};
+    if (entry.run) entry.value.reset();
+    write.log_entries.push_back(entry);
+  }
+  write.log_bytes = record_bytes(write.log_entries);
+  if (write.log_bytes > log_cap_blocks() * kPageBytes / kLogRecordShare) write.room = Room::own_buffer;
+}
+
+monterey::Task<std::optional<std::size_t>> PartitionCore::first_mismatch(
+    std::span<const WriteBatch::Change> expectations) {
+  for (std::size_t i = 0; i < expectations.size(); ++i) {
+    const bool holds = co_await matches(expectations[i].key, expectations[i].value);
+    if (!holds) co_return i;
+  }
+  co_return std::nullopt;
+}
+
+// Whether all that was seen to still holds after the last suspension.
+bool PartitionCore::may_apply(const Write& write, Room room) const {
+  if (unlogged_ > 0 || !has_space(write.space, write.purpose)) return false;
+  if (room == Room::own_buffer) return active_.data->empty() && frozen_.size() + 1 < config_.write_buffer_count;
+  if (!active_.data->fits(write.changes.size(), write.bytes)) return false;
+  if (!log_) return true;
+  return write.log_bytes <= kMaxFragmentBytes ? log_->has_room(write.log_bytes) : log_->fits(write.log_bytes);
+}
+
+// The part of apply() that holds the writers' queue.
+monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write) {
   const monterey::Mutex::Guard turn = co_await writers_.lock();
   Room room = Room::active;
   for (;;) {
     require_writable();
-    co_await make_space(space, purpose);
-    room = co_await make_room(changes.size(), bytes);
+    co_await wait_for_unlogged();
+    co_await make_space(write.space, write.purpose);
+    room = co_await make_room(write.changes.size(), write.bytes, write.room);
+    if (log_ && room == Room::active) co_await make_log_room(write.log_bytes);
     // Nobody writes meanwhile, so what holds here holds below.
-    for (std::size_t i = 0; i < expectations.size(); ++i) {
-      if (planted(Planted::expectation_not_rechecked)) break;
-      const bool holds = co_await matches(expectations[i].key, expectations[i].value);
-      if (!holds) co_return i;
-    }
-    const bool there = room == Room::active ? active_.data->fits(changes.size(), bytes)
-                                            : active_.data->empty() && frozen_.size() + 1 < config_.write_buffer_count;
-    if (there && has_space(space, purpose)) break;
+    const std::optional<std::size_t> failed = co_await first_mismatch(write.expectations);
+    if (failed) co_return Applied{failed, std::nullopt};
+    if (planted(Planted::expectation_not_rechecked)) break;
+    if (may_apply(write, room)) break;
   }
   require_writable();
-  Buffer own;
-  if (room == Room::own_buffer) own = new_buffer(WriteBuffer::arena_bytes_for(changes.size(), bytes));
-  Buffer& into = room == Room::own_buffer ? own : active_;
-  for (std::size_t i = 0; i < changes.size(); ++i) {
-    const bool fits = append(into, changes[i].key, changes[i].value, runs[i]);
+  if (write.changes.empty()) co_return Applied{};
+  if (room == Room::own_buffer) {
+    apply_to_own_buffer(write);
+    if (log_) co_await wait_for_unlogged();
+    co_return Applied{};
+  }
+  if (!log_) {
+    append_all(write, active_);
+    co_return Applied{};
+  }
+  if (write.log_bytes > kMaxFragmentBytes) {
+    const LogTicket ticket = co_await log_in_parts(write);
+    append_all(write, active_);
+    co_return Applied{std::nullopt, ticket};
+  }
+  if (!active_.log_begin) active_.log_begin = log_->position();
+  const LogTicket ticket = log_->append(last_seq_.next(), write.log_entries, write.log_bytes);
+  append_all(write, active_);
+  relieve_log();
+  co_return Applied{std::nullopt, ticket};
+}
+
+// Places a record that is longer than a group. Its space stays spoken for, and the log from its first part on in place,
+// until the caller has applied it, in the step in which this task ends.
+monterey::Task<LogTicket> PartitionCore::log_in_parts(const Write& write) {
+  log_placing_ = log_->position();
+  pending_ += write.space;
+  std::exception_ptr error;
+  LogTicket ticket;
+  try {
+    ticket = co_await log_->append_in_parts(last_seq_.next(), write.log_entries, write.log_bytes);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    // Nothing may follow a record that has no end.
+    log_placing_.reset();
+    pending_ -= write.space;
+    poison(fmt::format("{}: a log record is incomplete", device_->name()));
+    std::rethrow_exception(error);
+  }
+  co_return ticket;
+}
+
+void PartitionCore::apply_to_own_buffer(Write& write) {
+  Buffer own = new_buffer(WriteBuffer::arena_bytes_for(write.changes.size(), write.bytes));
+  own.unlogged = log_ != nullptr;
+  frozen_.emplace_back();  // before anything changes: it may fail
+  append_all(write, own);
+  own.data->freeze();
+  if (own.unlogged) ++unlogged_;
+  frozen_.back() = std::move(own);
+  start_flush();
+}
+
+void PartitionCore::append_all(Write& write, Buffer& into) {
+  if (log_placing_) {
+    if (!into.log_begin) into.log_begin = *log_placing_;
+    log_placing_.reset();
+    pending_ -= write.space;
+  }
+  into.runs.splice(into.runs.end(), write.reserved);
+  for (std::size_t i = 0; i < write.changes.size(); ++i) {
+    const bool fits = append(into, write.changes[i].key, write.changes[i].value, write.runs[i]);
     STORE_ASSERT(fits);
   }
-  if (room == Room::own_buffer && !own.data->empty()) {
-    own.data->freeze();
-    frozen_.push_back(std::move(own));
-    start_flush();
-  }
-  co_return std::nullopt;
 }
 
 }  // namespace store::detail

@@ -30,6 +30,7 @@ class Checker {
 
   monterey::Task<CheckReport> run() {
     for (std::uint64_t block = 0; block < std::min(first_usable_, high_water()); ++block) reached_[block] = true;
+    for (const Extent& segment : state_.log_segments) reach(segment, "log segment");
     if (!state_.tree.empty()) {
       co_await check_page(state_.tree.page, state_.tree.height - 1u, std::string(), std::nullopt);
     }
@@ -224,8 +225,8 @@ class Checker {
 
 }  // namespace
 
-monterey::Task<CheckReport> check_state(BlockDevice& device, CheckedState state, std::uint64_t first_usable_block,
-                                        std::size_t max_errors) {
+monterey::Task<CheckReport> check_state(BlockDevice& device, const CheckedState& state,
+                                        std::uint64_t first_usable_block, std::size_t max_errors) {
   Checker checker(device, state, first_usable_block, max_errors);
   co_return co_await checker.run();
 }

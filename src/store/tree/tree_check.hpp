@@ -7,6 +7,7 @@
 #include <monterey/task.hpp>
 #include <store/block_device.hpp>
 #include <store/stats.hpp>
+#include <vector>
 
 #include "store/freelist/allocator_tree.hpp"
 #include "store/tree/root.hpp"
@@ -20,11 +21,12 @@ struct CheckedState {
   std::uint64_t entries = 0;
   std::uint64_t tree_pages = 0;
   std::uint64_t overflow_blocks = 0;
+  std::vector<Extent> log_segments;  // those that lie on the device
 };
 
-// Checks `state`; its generation must be pinned meanwhile. Findings go into the report, only a device that cannot be
+// Checks `state`, which must outlive the task; its generation must be pinned meanwhile. Findings go into the report, only a device that cannot be
 // allocated for or a shutdown is thrown. Memory: one bit for each block below the high-water mark, and a page a level.
-monterey::Task<CheckReport> check_state(BlockDevice& device, CheckedState state, std::uint64_t first_usable_block,
-                                        std::size_t max_errors);
+monterey::Task<CheckReport> check_state(BlockDevice& device, const CheckedState& state,
+                                        std::uint64_t first_usable_block, std::size_t max_errors);
 
 }  // namespace store

@@ -1,0 +1,223 @@
+// The log's place on the device: segments are added, used again when what they hold is merged, and named by ordinary
+// commits that change no page of the tree. All of it runs in the flusher's task, or before there is one.
+//
+// The log grows in steps to its cap, the larger of four write buffers and 64 MiB, but an eighth of the device at most.
+// Each step doubles it by four segments, zeroed before a meta page names them, so that a steady log allocates nothing and
+// its syncs carry no metadata. At the cap the buffer is frozen early instead.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <store/error.hpp>
+
+#include "store/base/assert.hpp"
+#include "store/partition/partition_core.hpp"
+
+namespace store::detail {
+
+namespace {
+
+constexpr std::uint64_t kMinCapBytes = 64u << 20;
+constexpr std::uint64_t kSmallestLogBlocks = 32;
+constexpr std::uint64_t kFirstLogBlocks = 256;
+constexpr std::uint64_t kSegmentsAtOnce = 4;
+constexpr std::uint64_t kDeviceShare = 8;  // of the device, at most one in so many blocks is log
+
+std::uint64_t blocks_of(const LogLayout& layout) { return layout.total_bytes() / kPageBytes; }
+
+}  // namespace
+
+std::uint64_t PartitionCore::log_cap_blocks() const {
+  const std::uint64_t wanted = std::max<std::uint64_t>(4 * config_.write_buffer_bytes, kMinCapBytes) / kPageBytes;
+  if (log_device_) return std::min(wanted, log_device_->capacity_blocks() - 1);
+  return std::min(wanted, std::max(kSmallestLogBlocks, device_->capacity_blocks() / kDeviceShare));
+}
+
+// By how much the log should grow next; 0 when it has its size.
+std::uint64_t PartitionCore::log_growth_blocks() const {
+  const LogLayout& layout = log_layout();
+  const std::uint64_t have = blocks_of(layout);
+  const std::uint64_t cap = log_cap_blocks();
+  if (have >= cap || layout.segments.size() + kSegmentsAtOnce > kMaxLogSegments) return 0;
+  const std::uint64_t step = have == 0 ? std::min(cap, kFirstLogBlocks) : std::min(cap - have, have);
+  return step - step % kSegmentsAtOnce;
+}
+
+// From where the log must stay for the buffers that are not merged: all but the first `first_kept` frozen ones.
+LogPosition PartitionCore::log_keep_from(std::size_t first_kept) const {
+  std::optional<LogPosition> from = log_placing_;
+  const auto consider = [&from](const Buffer& buffer) {
+    if (buffer.log_begin && (!from || buffer.log_begin->lsn < from->lsn)) from = buffer.log_begin;
+  };
+  for (std::size_t i = first_kept; i < frozen_.size(); ++i) consider(frozen_[i]);
+  consider(active_);
+  return from.value_or(log_position());
+}
+
+// The layout is durable: what it leaves out may be written again.
+void PartitionCore::log_committed(LogLayout layout, Generation generation) {
+  const std::uint64_t bytes = layout.total_bytes();
+  if (log_) {
+    log_->recycle(std::move(layout), generation);
+  } else {
+    log_layout_ = std::move(layout);
+  }
+  log_low_bytes_ = !log_growth_refused_ && log_growth_blocks() > 0 ? bytes / 2 : bytes / 4;
+}
+
+// Called after every append: sees to it in good time that the log does not fill up. The write itself is done, so what
+// memory this lacks is left to the next one; make_log_room() insists.
+void PartitionCore::relieve_log() noexcept {
+  if (log_->left_bytes() >= log_low_bytes_) return;
+  try {
+    if (!log_growth_refused_ && log_growth_blocks() > 0) {
+      log_commit_wanted_ = true;
+      start_flush();
+    } else if (frozen_.empty()) {
+      rotate();
+    }
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+// One turn of the flusher's for the log. Errors: no_space is none: the log then stays as it is until a flush has freed
+// something.
+monterey::Task<> PartitionCore::commit_log() {
+  std::vector<Extent> added;
+  const std::uint64_t growth = log_growth_refused_ ? 0 : log_growth_blocks();
+  if (growth > 0) added = co_await add_segments(growth);
+  LogLayout layout = log_layout().starting_at(log_keep_from(0));
+  if (added.empty() && layout.begin == log_layout().begin) co_return;
+  layout.segments.insert(layout.segments.end(), added.begin(), added.end());
+  co_await commit_log_layout(std::move(layout), added);
+}
+
+// Commits a layout, and segments that add_segments() made. On an error short of the meta page they are given back.
+monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added) {
+  Meta meta = meta_;
+  meta.generation = take_generation();
+  const bool allocates = !added.empty() && !log_device_;
+  if (allocates) {
+    std::exception_ptr error;
+    free_list_.begin(meta.generation);
+    try {
+      for (const Extent segment : added) free_list_.adopt(segment);
+      const AllocatorRoot allocator = co_await free_list_.seal();
+      meta.allocator_root = allocator.root;
+      meta.allocator_levels = allocator.levels;
+      meta.high_water = allocator.high_water;
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (error) {
+      free_list_.aborted();
+      cancel_segments(added);
+      std::rethrow_exception(error);
+    }
+  }
+  put_layout(layout, meta);
+  const std::uint32_t slot = 1 - meta_slot_;
+  co_await commit_meta(meta, slot);
+  // No suspension from here to the end.
+  meta_ = meta;
+  meta_slot_ = slot;
+  tree_.generation = meta.generation;
+  if (allocates) free_list_.committed();
+  log_committed(std::move(layout), meta.generation);
+}
+
+// Takes segments of `blocks` blocks together and writes zeros to them. Empty when there is no space for them.
+monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t blocks) {
+  PendingSpace space;  // what is accepted already must find its blocks afterwards
+  space.entries = 1;
+  space.run_blocks = blocks;
+  std::vector<Extent> added;
+  std::exception_ptr error;
+  pending_ += space;
+  try {
+    // Growing raises what is kept back, too.
+    while (!log_device_ && !has_space({}, Purpose::ordinary)) {
+      const std::uint64_t missing = blocks_needed({}) - blocks_available(Purpose::ordinary);
+      co_await device_->grow(std::max(device_->size_blocks(), free_list_.high_water()) + missing);
+    }
+    for (std::uint64_t i = 0; i < kSegmentsAtOnce; ++i) {
+      added.push_back(co_await add_segment(static_cast<std::uint32_t>(blocks / kSegmentsAtOnce), added));
+    }
+    for (const Extent segment : added) co_await zero_segment(segment);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  pending_ -= space;
+  if (!error) co_return std::move(added);
+  cancel_segments(added);
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& thrown) {
+    if (thrown.errc() != Errc::no_space) throw;
+  }
+  log_growth_refused_ = true;
+  co_return std::vector<Extent>();
+}
+
+monterey::Task<Extent> PartitionCore::add_segment(std::uint32_t blocks, std::span<const Extent> before) {
+  if (!log_device_) co_return co_await free_list_.reserve_run(blocks);
+  std::uint64_t end = 1;  // behind the block that names the store
+  for (const Extent& segment : log_layout().segments) end = std::max(end, segment.end());
+  for (const Extent& segment : before) end = std::max(end, segment.end());
+  co_await log_device_->grow(end + blocks);
+  co_return Extent{PageNo(static_cast<std::uint32_t>(end)), blocks};
+}
+
+void PartitionCore::cancel_segments(std::span<const Extent> segments) {
+  if (log_device_) return;
+  for (const Extent segment : segments) free_list_.cancel(segment);
+}
+
+monterey::Task<> PartitionCore::zero_segment(Extent segment) {
+  const std::span<std::byte> zeros = staging_.span().first(PageWriter::kChunkBytes);
+  std::ranges::fill(zeros, std::byte{0});
+  constexpr std::uint32_t kPiece = PageWriter::kChunkBytes / kPageBytes;
+  for (std::uint32_t done = 0; done < segment.count; done += kPiece) {
+    const std::size_t bytes = std::size_t{std::min(kPiece, segment.count - done)} * kPageBytes;
+    co_await device_of_log().write(PageNo(segment.first.value + done), zeros.first(bytes),
+                                   monterey::IoClass::background);
+  }
+}
+
+// Before anything is appended: a meta page that counts this open is durable, and with it all that was replayed.
+monterey::Task<> PartitionCore::start_log(bool rolled_back) {
+  if (rolled_back) {
+    // Groups of the newer state must not pass for this log's, wherever they lie.
+    log_layout_.begin = {Lsn(log_layout_.begin.lsn.value + 4 * log_layout_.total_bytes() + kMaxGroupBytes), 0};
+    log_layout_.offset = 0;
+    log_tail_ = log_layout_.begin;
+  }
+  if (config_.wal_mode == WalMode::none) co_return;
+  while (flushing_) co_await flush_ended_.wait();
+  require_writable();
+  ++meta_.incarnation;
+  LogLayout layout = log_layout_;
+  if (planted(Planted::recovery_not_idempotent)) layout = layout.starting_at(log_tail_);
+  std::vector<Extent> added;
+  if (layout.segments.empty()) {
+    added = co_await add_segments(log_growth_blocks());
+    if (added.empty()) {
+      throw Error(Errc::no_space, fmt::format("{}: no space for a log; give the device more room, or open without one",
+                                              device_->name()));
+    }
+    layout.segments = added;
+  }
+  if (log_device_) co_await log_device_->sync();  // what was replayed from it
+  co_await commit_log_layout(std::move(layout), std::move(added));
+  const bool waits = config_.wal_mode == WalMode::batched;
+  const Log::Options options{.store_id = log_expectation().store_id,
+                             .incarnation = meta_.incarnation,
+                             .generation = meta_.generation,
+                             .interval = waits ? config_.wal_batch_interval : std::chrono::microseconds(0)};
+  log_ = std::make_shared<Log>(device_of_log(), *device_, allocate_buffer(Log::kStagingBytes), options, log_layout_,
+                               log_tail_);
+  log_->start(weak_from_this(), [this](const std::string& why) { poison(why); });
+}
+
+}  // namespace store::detail

@@ -1,0 +1,23 @@
+// A log device of its own: its first block names the store that it belongs to, segments follow. Segments are listed in the
+// store's meta page, which has kFeatureLogDevice set.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <monterey/task.hpp>
+#include <store/block_device.hpp>
+
+namespace store {
+
+using Uuid = std::array<std::uint8_t, 16>;
+
+enum class LogDeviceUse : std::uint8_t { blank_only, overwrite };
+
+// Makes `device` the log device of the store, durably. Errors: already_exists when it is one already and not_a_store when it
+// holds something else, unless it is to be overwritten; no_space, io_error.
+monterey::Task<> create_log_device(BlockDevice& device, Uuid store, LogDeviceUse use);
+
+// Errors: not_a_store when `device` is no log device, invalid_argument when it is that of another store, corruption.
+monterey::Task<> require_log_device_of(BlockDevice& device, Uuid store);
+
+}  // namespace store

@@ -1,0 +1,120 @@
+// Replay: what the log has beyond the last commit goes back into write buffers, as if it had just been written. Nothing on
+// the device changes but by an ordinary flush when the buffers are full, so that a crash meanwhile leaves the same or a
+// later state to recover from.
+//
+// First the whole log is followed to its tail and the runs that it names are reserved, before anything can allocate; then
+// it is read again and applied.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <store/error.hpp>
+
+#include "store/base/assert.hpp"
+#include "store/partition/partition_core.hpp"
+
+namespace store::detail {
+
+LogExpectation PartitionCore::log_expectation() const {
+  LogExpectation expected;
+  std::memcpy(&expected.store_id, meta_.uuid.data(), sizeof expected.store_id);
+  expected.incarnation = meta_.incarnation;
+  expected.generation = meta_.generation;
+  return expected;
+}
+
+void PartitionCore::throw_bad_record(LogPosition at, const std::string& what) const {
+  throw Error(Errc::corruption,
+              fmt::format("{}: a record of the log at LSN {}: {}; restore from a backup or salvage the "
+                          "store",
+                          device_->name(), at.lsn.value, what));
+}
+
+monterey::Task<> PartitionCore::replay() {
+  const LogLayout layout = log_layout_;
+  if (layout.segments.empty()) co_return;
+  for (const Extent& segment : layout.segments) {
+    if (segment.end() <= device_of_log().size_blocks()) continue;
+    throw Error(Errc::corruption,
+                fmt::format("{}: truncated: the device has {} blocks, a segment of the log ends at {}",
+                            device_of_log().name(), device_of_log().size_blocks(), segment.end()));
+  }
+  if (!read_only_) co_await reserve_logged_runs(layout);
+  co_await replay_records(layout);
+}
+
+monterey::Task<> PartitionCore::reserve_logged_runs(const LogLayout& layout) {
+  LogReader reader(device_of_log(), layout, log_expectation());
+  for (;;) {
+    const bool more = co_await reader.next_group();
+    if (!more) co_return;
+    for (const std::span<const std::byte> record : reader.records()) {
+      RecordDecoder decoder(record);
+      if (decoder.first_seq() <= meta_.last_merged) continue;
+      while (const std::optional<LogEntry> entry = decoder.next()) {
+        if (entry->run) co_await free_list_.reserve(run_extent(*entry->run));
+      }
+    }
+  }
+}
+
+monterey::Task<> PartitionCore::replay_records(const LogLayout& layout) {
+  LogReader reader(device_of_log(), layout, log_expectation());
+  for (;;) {
+    const bool more = co_await reader.next_group();
+    if (!more) break;
+    LogPosition begin = reader.records_begin();
+    for (const std::span<const std::byte> record : reader.records()) {
+      log_tail_ = begin;  // a flush that makes room must not give up what is still to come
+      co_await replay_record(record, begin);
+      begin = reader.group_begin();
+    }
+  }
+  log_tail_ = reader.position();
+  counters_.replayed_bytes = reader.bytes_read();
+}
+
+// Applies one record to the active buffer, unless it is merged already.
+monterey::Task<> PartitionCore::replay_record(std::span<const std::byte> record, LogPosition begin) {
+  RecordDecoder decoder(record);
+  std::vector<LogEntry> entries;
+  std::size_t bytes = 0;
+  while (const std::optional<LogEntry> entry = decoder.next()) {
+    entries.push_back(*entry);
+    bytes += entry->key.size() + (entry->run ? WriteBuffer::kRunValueBytes : entry->value.value_or("").size());
+  }
+  if (planted(Planted::half_batch_replayed) && entries.size() > 1) entries.resize(entries.size() / 2);
+  if (!decoder.error().empty() && !planted(Planted::fragments_without_last)) throw_bad_record(begin, decoder.error());
+  if (decoder.first_seq().value + decoder.entries() - 1 <= meta_.last_merged.value) co_return;
+  if (decoder.first_seq() != last_seq_.next()) {
+    throw_bad_record(begin, fmt::format("sequence number {} follows {}", decoder.first_seq().value, last_seq_.value));
+  }
+  co_await make_replay_room(entries.size(), bytes);
+  if (!active_.log_begin) active_.log_begin = begin;
+  for (const LogEntry& entry : entries) {
+    if (entry.run) active_.runs.push_back(*entry.run);
+    const bool fits = append(active_, entry.key, entry.value, entry.run);
+    STORE_ASSERT(fits);
+  }
+  last_seq_ = SeqNo(decoder.first_seq().value + decoder.entries() - 1);
+  counters_.puts = 0;
+  ++counters_.replayed_records;
+  counters_.replayed_entries += entries.size();
+}
+
+// A store that is only read keeps all of it in memory; else the flusher makes room, as for any writer.
+monterey::Task<> PartitionCore::make_replay_room(std::size_t entries, std::size_t bytes) {
+  if (!active_.data) active_ = new_buffer(config_.write_buffer_bytes);
+  while (!active_.data->fits(entries, bytes)) {
+    if (active_.data->empty()) {
+      active_ = new_buffer(WriteBuffer::arena_bytes_for(entries, bytes));
+    } else if (read_only_) {
+      active_.data->freeze();
+      frozen_.push_back(std::exchange(active_, new_buffer(config_.write_buffer_bytes)));
+    } else if (!rotate()) {
+      co_await wait_for_flush();
+    }
+  }
+}
+
+}  // namespace store::detail
