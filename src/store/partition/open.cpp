@@ -98,7 +98,7 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::create(std::unique
   check_config(config);
   auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   co_await core->initialise(options);
-  co_await core->finish_open(false);
+  co_await core->finish_open(false, false);
   co_return std::move(core);
 }
 
@@ -113,7 +113,7 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open(std::unique_p
                 fmt::format("{}: not a store: the device is empty; create one first", core->device_->name()));
   }
   const bool rolled_back = co_await core->recover(std::move(slots), options);
-  co_await core->finish_open(rolled_back);
+  co_await core->finish_open(rolled_back, options.allow_rollback);
   co_return std::move(core);
 }
 
@@ -129,7 +129,7 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std
   } else {
     rolled_back = co_await core->recover(std::move(slots), OpenOptions{});
   }
-  co_await core->finish_open(rolled_back);
+  co_await core->finish_open(rolled_back, false);
   co_return std::move(core);
 }
 
@@ -250,13 +250,13 @@ monterey::Task<> PartitionCore::require_log_device() {
   throw Error(Errc::invalid_argument, fmt::format("{}: {}", device_->name(), what));
 }
 
-monterey::Task<> PartitionCore::finish_open(bool rolled_back) {
+monterey::Task<> PartitionCore::finish_open(bool rolled_back, bool allow_rollback) {
   last_seq_ = meta_.last_merged;
   log_layout_ = layout_of(meta_);
   log_tail_ = log_layout_.begin;
   if (!read_only_) active_ = new_buffer(config_.write_buffer_bytes);
   co_await require_log_device();
-  if (!rolled_back) co_await replay();
+  if (!rolled_back) rolled_back = co_await replay(allow_rollback);
   if (!read_only_) co_await start_log(rolled_back);
 }
 

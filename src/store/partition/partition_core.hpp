@@ -182,11 +182,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> initialise(CreateOptions options);
   monterey::Task<bool> recover(MetaSlots slots, OpenOptions options);
   monterey::Task<> load(const MetaCandidate& candidate);
-  monterey::Task<> finish_open(bool rolled_back);
+  monterey::Task<> finish_open(bool rolled_back, bool allow_rollback);
 
   // recovery.cpp
-  monterey::Task<> replay();
-  monterey::Task<> reserve_logged_runs(const LogLayout& layout);
+  monterey::Task<bool> replay(bool allow_rollback);
+  monterey::Task<> look_through_log(const LogLayout& layout, std::vector<Extent>& reserved);
   monterey::Task<> replay_records(const LogLayout& layout);
   monterey::Task<> replay_record(std::span<const std::byte> record, LogPosition begin);
   monterey::Task<> make_replay_room(std::size_t entries, std::size_t bytes);

@@ -30,29 +30,48 @@ void PartitionCore::throw_bad_record(LogPosition at, const std::string& what) co
                           device_->name(), at.lsn.value, what));
 }
 
-monterey::Task<> PartitionCore::replay() {
+// Returns whether the log was given up, which only a rollback does.
+monterey::Task<bool> PartitionCore::replay(bool allow_rollback) {
   const LogLayout layout = log_layout_;
-  if (layout.segments.empty()) co_return;
-  for (const Extent& segment : layout.segments) {
-    if (segment.end() <= device_of_log().size_blocks()) continue;
-    throw Error(Errc::corruption,
-                fmt::format("{}: truncated: the device has {} blocks, a segment of the log ends at {}",
-                            device_of_log().name(), device_of_log().size_blocks(), segment.end()));
+  if (layout.segments.empty()) co_return false;
+  std::vector<Extent> reserved;
+  std::exception_ptr damage;
+  try {
+    co_await look_through_log(layout, reserved);
+  } catch (const Error& error) {
+    if (error.errc() != Errc::corruption || !allow_rollback) throw;
+    damage = std::current_exception();
+    open_notes_.push_back(fmt::format("rolled back to the last commit, without the log: {}", error.what()));
   }
-  if (!read_only_) co_await reserve_logged_runs(layout);
+  if (damage) {
+    for (const Extent extent : reserved) free_list_.cancel(extent);
+    co_return true;
+  }
   co_await replay_records(layout);
+  co_return false;
 }
 
-monterey::Task<> PartitionCore::reserve_logged_runs(const LogLayout& layout) {
+// Follows the log to its tail, and reserves the runs that it names.
+monterey::Task<> PartitionCore::look_through_log(const LogLayout& layout, std::vector<Extent>& reserved) {
+  const std::uint64_t blocks = device_of_log().size_blocks();
+  for (const Extent& segment : layout.segments) {
+    if (segment.end() <= blocks) continue;
+    throw Error(Errc::corruption,
+                fmt::format("{}: truncated: the device has {} blocks, a segment of the log ends at {}",
+                            device_of_log().name(), blocks, segment.end()));
+  }
   LogReader reader(device_of_log(), layout, log_expectation());
   for (;;) {
     const bool more = co_await reader.next_group();
     if (!more) co_return;
     for (const std::span<const std::byte> record : reader.records()) {
       RecordDecoder decoder(record);
-      if (decoder.first_seq() <= meta_.last_merged) continue;
+      if (read_only_ || decoder.first_seq() <= meta_.last_merged) continue;
       while (const std::optional<LogEntry> entry = decoder.next()) {
-        if (entry->run) co_await free_list_.reserve(run_extent(*entry->run));
+        if (!entry->run) continue;
+        reserved.reserve(reserved.size() + 1);
+        co_await free_list_.reserve(run_extent(*entry->run));
+        reserved.push_back(run_extent(*entry->run));
       }
     }
   }

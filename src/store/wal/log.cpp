@@ -38,14 +38,17 @@ void Log::start(std::weak_ptr<void> owner, std::function<void(const std::string&
 
 monterey::Task<> Log::stop() {
   const auto self = shared_from_this();
-  abandon();
+  stopped_ = true;
+  work_.set();
   while (writing_) co_await idle_.wait();
   staging_.reset();
 }
 
 void Log::abandon() noexcept {
+  STORE_ASSERT(!writing_);
   stopped_ = true;
   work_.set();
+  staging_.reset();
 }
 
 void Log::fail(const std::string& why) noexcept {

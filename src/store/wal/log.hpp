@@ -68,7 +68,8 @@ class Log : public std::enable_shared_from_this<Log> {
   // Ends the background task when the group in flight has ended, and gives the staging memory back. What is gathered is
   // dropped. Errors: aborted.
   monterey::Task<> stop();
-  // The same for an owner that goes without waiting.
+  // The same for an owner that is being destroyed, so that no group is in flight. The background task may go on sleeping for
+  // an interval; it touches nothing of the owner's any more.
   void abandon() noexcept;
   // Ends the log: nothing is written or acknowledged any more. Does not call on_failure.
   void fail(const std::string& why) noexcept;

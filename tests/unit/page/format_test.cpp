@@ -194,8 +194,9 @@ TEST(Golden, Meta) {
   meta.entries = 0x3333;
   meta.tree_pages = 0x4444;
   meta.overflow_blocks = 0x5555;
-  meta.log_lsn = 0x6666;
-  meta.log_offset = 0x7777;
+  meta.log_lsn = 0x6666000;
+  meta.log_previous_crc = 0x8888;
+  meta.log_offset = 0x7000;
   meta.log_segment_count = 2;
   meta.log_segments[0] = {PageNo(0x100), 0x10};
   meta.log_segments[1] = {PageNo(0x200), 0x20};

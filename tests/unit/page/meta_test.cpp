@@ -28,6 +28,7 @@ Meta sample_meta() {
   meta.overflow_blocks = 8;
   meta.log_lsn = 1u << 20;
   meta.log_offset = 4096;
+  meta.log_previous_crc = 0x1234567;
   meta.log_segment_count = 2;
   meta.log_segments[0] = {PageNo(100), 16};
   meta.log_segments[1] = {PageNo(4000), 1000};
@@ -65,6 +66,8 @@ TEST(Meta, OfAnEmptyStoreAndOfTheLargestOneComeBack) {
   largest.allocator_levels = 3;
   largest.high_water = kMaxBlocks;
   largest.last_merged = kMaxSeqNo;
+  largest.log_lsn = ~std::uint64_t{0xfff};
+  largest.log_offset = 0;
   largest.log_segment_count = kMaxLogSegments;
   for (Extent& segment : largest.log_segments) segment = {PageNo(~std::uint32_t{0}), 1};
   for (const Meta& meta : {Meta{}, largest}) {
@@ -138,6 +141,9 @@ TEST(Meta, RefusesContentThatCannotBe) {
   EXPECT_THAT(reason(offsetof(M, allocator_levels), std::uint8_t{4}), HasSubstr("an allocator of 4 levels"));
   EXPECT_THAT(reason(offsetof(M, log_segment_count), std::uint16_t{129}), HasSubstr("129 log segments"));
   EXPECT_THAT(reason(offsetof(M, log_segment_count), std::uint16_t{3}), HasSubstr("log segment 2 of 0 blocks"));
+  EXPECT_THAT(reason(offsetof(M, log_lsn), std::uint64_t{4097}), HasSubstr("a log from LSN 4097"));
+  EXPECT_THAT(reason(offsetof(M, log_offset), std::uint64_t{5000}), HasSubstr("at offset 5000, not on a block"));
+  EXPECT_THAT(reason(offsetof(M, log_offset), std::uint64_t{16 * 4096}), HasSubstr("a log that begins at offset 65536"));
   EXPECT_THAT(reason(kSegmentsAt, 2), HasSubstr("log segment 0 of 16 blocks from 2"));
   EXPECT_THAT(reason(kSegmentsAt + 12, 1001), HasSubstr("log segment 1 of 1001 blocks from 4000"));
 }

@@ -321,10 +321,10 @@ TEST(BadConfig, EachLimitIsNamed) {
   cases[4].words = "io_depth is 0|1024";
   cases[5].config.io_depth = 1025;
   cases[5].words = "io_depth is 1025|1024";
-  cases[6].config.wal_mode = WalMode::batched;
-  cases[6].words = "wal_mode|WalMode::none|flush()";
-  cases[7].config.wal_mode = WalMode::per_op;
-  cases[7].words = "wal_mode|WalMode::none|flush()";
+  cases[6].config.wal_batch_interval = std::chrono::microseconds(-1);
+  cases[6].words = "wal_batch_interval is -1 us|0 to an hour";
+  cases[7].config.wal_batch_interval = std::chrono::hours(2);
+  cases[7].words = "wal_batch_interval is 7200000000 us|0 to an hour";
   cases[8].config.write_buffer_bytes = std::size_t{1} << 50;
   cases[8].words = "write_buffer_bytes is 1125899906842624";
   on_core(kArena, [&]() -> monterey::Task<> {
