@@ -143,7 +143,8 @@ TEST(Meta, RefusesContentThatCannotBe) {
   EXPECT_THAT(reason(offsetof(M, log_segment_count), std::uint16_t{3}), HasSubstr("log segment 2 of 0 blocks"));
   EXPECT_THAT(reason(offsetof(M, log_lsn), std::uint64_t{4097}), HasSubstr("a log from LSN 4097"));
   EXPECT_THAT(reason(offsetof(M, log_offset), std::uint64_t{5000}), HasSubstr("at offset 5000, not on a block"));
-  EXPECT_THAT(reason(offsetof(M, log_offset), std::uint64_t{16 * 4096}), HasSubstr("a log that begins at offset 65536"));
+  EXPECT_THAT(reason(offsetof(M, log_offset), std::uint64_t{16 * 4096}),
+              HasSubstr("a log that begins at offset 65536"));
   EXPECT_THAT(reason(kSegmentsAt, 2), HasSubstr("log segment 0 of 16 blocks from 2"));
   EXPECT_THAT(reason(kSegmentsAt + 12, 1001), HasSubstr("log segment 1 of 1001 blocks from 4000"));
 }
