@@ -47,7 +47,11 @@ int trace(pid_t child, SystemCalls& calls) {
       const long number = static_cast<long>(registers.orig_rax);
       if (entering && number == kOpenWindow) window_open = true;
       if (entering && number == kCloseWindow) window_open = false;
-      if (entering && window_open && number != kOpenWindow) ++calls.by_number[number];
+      if (entering && window_open && number != kOpenWindow) {
+        ++calls.by_number[number];
+        // Its second argument is how many entries of the submission queue the kernel shall take.
+        if (number == SYS_io_uring_enter && registers.rsi != 0) calls.submitted.push_back(registers.rsi);
+      }
       entering = !entering;
     } else if (signal == SIGSTOP) {
       ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);

@@ -6,11 +6,13 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace store::test {
 
 struct SystemCalls {
   std::map<long, std::uint64_t> by_number;  // SYS_...
+  std::vector<std::uint64_t> submitted;     // entries, by each call of io_uring_enter that submitted any
   bool counted = false;                     // false: tracing is refused here, or the child failed
   std::string failure;                      // what went wrong in the child, else empty
 

@@ -251,11 +251,13 @@ TEST_P(Clusters, BackgroundTasksEndWithTheLastUserTaskOfAnyCore) {
       ++*done;
     }
   };
-  auto user = []() -> Task<> { co_await sleep_for(milliseconds(30)); };
+  auto user = [](const std::atomic<int>* count) -> Task<> {
+    while (*count <= 2) co_await sleep_for(milliseconds(1));
+  };
   cluster(2)
       .init([&] {
         detail::spawn_background(beat(&beats, &ended));
-        if (current_core() == 0) spawn(user());
+        if (current_core() == 0) spawn(user(&beats));
       })
       .run();
   EXPECT_EQ(ended, 2);
