@@ -1,5 +1,7 @@
 #include "support/mem_block_device.hpp"
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -42,7 +44,9 @@ class MemDisk::Hold {
 // An operation between its issue and its completion.
 class MemDisk::Flight {
  public:
-  Flight(std::shared_ptr<MemDisk> disk, Operation operation) : disk_(std::move(disk)), operation_(operation) {
+  Flight(std::shared_ptr<MemDisk> disk, std::size_t& of_device, Operation operation)
+      : disk_(std::move(disk)), of_device_(of_device), operation_(operation) {
+    ++of_device_;
     operation_.number = disk_->numbers_[static_cast<std::size_t>(operation_.op)]++;
     disk_->count(operation_);
     ++disk_->in_flight_;
@@ -55,6 +59,7 @@ class MemDisk::Flight {
   Flight(const Flight&) = delete;
   Flight& operator=(const Flight&) = delete;
   ~Flight() {
+    --of_device_;
     --disk_->in_flight_;
     disk_->reads_in_flight_ -= operation_.op == DeviceOp::read;
   }
@@ -74,6 +79,7 @@ class MemDisk::Flight {
 
  private:
   std::shared_ptr<MemDisk> disk_;
+  std::size_t& of_device_;
   Operation operation_;
   std::optional<Error> error_;
 };
@@ -172,6 +178,12 @@ MemBlockDevice::MemBlockDevice(std::uint64_t size_blocks)
   disk_->set_size_blocks(size_blocks);
 }
 
+MemBlockDevice::~MemBlockDevice() {
+  if (in_flight_ == 0) return;
+  std::fprintf(stderr, "a device goes with %zu operations in flight\n", in_flight_);
+  std::abort();
+}
+
 void MemBlockDevice::require_writable() const {
   if (read_only()) throw Error(Errc::read_only, disk_->name() + ": it was opened for reading");
 }
@@ -179,7 +191,7 @@ void MemBlockDevice::require_writable() const {
 monterey::Task<> MemBlockDevice::read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) {
   require_range(*disk_, first, into.size());
   const Operation operation{DeviceOp::read, first, into.size() / kBlockBytes, io_class, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
   for (std::uint32_t page = first.value; !into.empty(); ++page, into = into.subspan(kBlockBytes)) {
     std::memcpy(into.data(), flight.disk().block(PageNo(page)).data(), kBlockBytes);
@@ -190,7 +202,7 @@ monterey::Task<> MemBlockDevice::write(PageNo first, std::span<const std::byte> 
   require_writable();
   require_range(*disk_, first, from.size());
   const Operation operation{DeviceOp::write, first, from.size() / kBlockBytes, io_class, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
   for (std::uint32_t page = first.value; !from.empty(); ++page, from = from.subspan(kBlockBytes)) {
     std::memcpy(flight.disk().block(PageNo(page)).data(), from.data(), kBlockBytes);
@@ -200,7 +212,7 @@ monterey::Task<> MemBlockDevice::write(PageNo first, std::span<const std::byte> 
 monterey::Task<> MemBlockDevice::sync() {
   require_writable();
   const Operation operation{DeviceOp::sync, PageNo(), 0, monterey::IoClass::foreground, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
 }
 
@@ -208,7 +220,7 @@ monterey::Task<> MemBlockDevice::trim(Extent blocks) {
   require_writable();
   require_range(*disk_, blocks.first, std::uint64_t{blocks.count} * kBlockBytes);
   const Operation operation{DeviceOp::trim, blocks.first, blocks.count, monterey::IoClass::foreground, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
   for (std::uint64_t page = blocks.first.value; page < blocks.end(); ++page) {
     // Not zeros: who reads trimmed blocks has a defect.
@@ -221,7 +233,7 @@ monterey::Task<> MemBlockDevice::grow(std::uint64_t blocks) {
   if (blocks <= disk_->size_blocks()) co_return;
   require_writable();
   const Operation operation{DeviceOp::grow, PageNo(), blocks, monterey::IoClass::foreground, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
   if (blocks > flight.disk().capacity_blocks()) {
     throw Error(Errc::no_space, fmt::format("{}: cannot grow to {} blocks; its capacity is {} blocks", disk_->name(),
@@ -234,7 +246,7 @@ monterey::Task<> MemBlockDevice::shrink(std::uint64_t blocks) {
   require_writable();
   if (blocks >= disk_->size_blocks()) co_return;
   const Operation operation{DeviceOp::shrink, PageNo(), blocks, monterey::IoClass::foreground, 0};
-  MemDisk::Flight flight(disk_, operation);
+  MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();
   flight.disk().set_size_blocks(blocks);
 }

@@ -157,6 +157,8 @@ class MemBlockDevice final : public BlockDevice {
       : disk_(std::move(disk)), access_(access) {}
   // A device on a disk of its own, of `size_blocks` zeroed blocks.
   explicit MemBlockDevice(std::uint64_t size_blocks = 0);
+  // Aborts while an operation is in flight, whose memory and state a real device would still use.
+  ~MemBlockDevice() override;
 
   MemDisk& disk() { return *disk_; }
   std::shared_ptr<MemDisk> share() { return disk_; }
@@ -177,6 +179,7 @@ class MemBlockDevice final : public BlockDevice {
 
   std::shared_ptr<MemDisk> disk_;
   Access access_;
+  std::size_t in_flight_ = 0;
 };
 
 }  // namespace store::test

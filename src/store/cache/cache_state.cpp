@@ -250,6 +250,7 @@ void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {
 void CacheState::retire(Load& load) noexcept {
   idle_loads_.push_back(load.index);  // within its capacity
   if (--stats.loading != 0) return;
+  kept_device_.reset();
   monterey::detail::end_all(drainers, monterey::detail::Wake::granted);
   delete_if_done();
 }
@@ -406,8 +407,9 @@ void CacheState::insert_clean(const PagePointer& pointer, std::span<const std::b
   ++stats.inserted;
 }
 
-void CacheState::orphan() noexcept {
+void CacheState::orphan(std::unique_ptr<BlockDevice> device_to_keep) noexcept {
   orphaned_ = true;
+  if (stats.loading != 0) kept_device_ = std::move(device_to_keep);
   for (std::uint32_t frame = 0; frame < frame_count; ++frame) {
     FrameRecord& record = records[frame];
     if ((record.tag & kFrameLoading) != 0 || record.pins == 0) continue;

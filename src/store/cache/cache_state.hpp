@@ -67,11 +67,11 @@ struct CacheState : CacheCore {
 
   void unmap(PageNo page) noexcept;
   void insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page, Reuse reuse) noexcept;
-  // The cache is gone: nothing will be looked up any more.
-  void orphan() noexcept;
+  // The cache is gone: nothing will be looked up any more. Keeps `device` until the last load has ended.
+  void orphan(std::unique_ptr<BlockDevice> device_to_keep) noexcept;
   PageCache::Pin pin_frame(std::uint32_t frame) noexcept;
 
-  BlockDevice& device;
+  BlockDevice& device;  // for loads
   monterey::FixedBuf memory;
   const std::uint32_t frame_count;
   CacheStats stats;  // the counters that hits do not touch
@@ -110,6 +110,7 @@ struct CacheState : CacheCore {
   std::vector<std::uint32_t> idle_loads_;  // has room for all of loads_
   Load* line_first_ = nullptr;             // loads that wait for a frame
   Load* line_last_ = nullptr;
+  std::unique_ptr<BlockDevice> kept_device_;
   std::uint32_t orphan_pins_ = 0;  // frames still pinned after orphan()
   bool orphaned_ = false;
   bool handing_out_ = false;

@@ -41,7 +41,13 @@ PageCache::PageCache(BlockDevice& device, monterey::FixedBuf frames) : core_(nul
   core_ = new detail::CacheState(device, std::move(frames), count);
 }
 
-PageCache::~PageCache() { state_of(core_).orphan(); }
+PageCache::~PageCache() {
+  if (core_ != nullptr) end(nullptr);
+}
+
+void PageCache::end(std::unique_ptr<BlockDevice> device) noexcept {
+  state_of(std::exchange(core_, nullptr)).orphan(std::move(device));
+}
 
 std::size_t PageCache::metadata_bytes(std::size_t frames) {
   const std::size_t table = detail::CacheState::table_entries(frames) * sizeof(detail::CacheEntry);

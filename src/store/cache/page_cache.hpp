@@ -4,7 +4,8 @@
 // * A frame's bytes were verified against the pointer once, when they were read, and do not change while it is mapped.
 // * A page that is being read has one read in flight, whoever waits for it.
 // * Pinned frames stay readable and in place, also after unmap() and after the cache itself is gone: the frames live until the
-//   last pin is dropped and the last load has ended. The device must outlive the loads: await drain() before closing it.
+//   last pin is dropped and the last load has ended. The device must outlive the loads: await drain() before closing it,
+//   or hand it to end().
 // * Eviction is a clock with second chance. Pages brought in with Reuse::unlikely (scans, merges) recycle a small window
 //   of frames of their own, so that they do not push out the hot set.
 // * No deadlock: whoever awaits pin() holds no other pin, and a load that finds no frame waits in line for the next unpin.
@@ -16,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 
@@ -230,8 +232,11 @@ class PageCache {
   PageCache(BlockDevice& device, monterey::FixedBuf frames);
   PageCache(const PageCache&) = delete;
   PageCache& operator=(const PageCache&) = delete;
-  // Pins may outlive the cache; loads in flight end by themselves (see drain()).
+  // As end() without a device, which must then outlive the loads.
   ~PageCache();
+  // Ends the cache, once: only pins and loads remain of it. Nothing may be called on it afterwards. The frames are given
+  // back with the last pin; `device`, if it is given, lives until the last load in flight has ended.
+  void end(std::unique_ptr<BlockDevice> device) noexcept;
 
   // The heap memory that a cache of `frames` frames takes beside the frames.
   static std::size_t metadata_bytes(std::size_t frames);
@@ -295,7 +300,7 @@ class PageCache {
     return UserPin(std::move(pin));
   }
 
-  // Completes when no load is in flight or waiting for a frame. The cache may be destroyed meanwhile.
+  // Completes when no load is in flight or waiting for a frame. The cache may end meanwhile.
   monterey::Task<> drain();
 
   std::size_t frames() const noexcept;

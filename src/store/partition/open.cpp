@@ -64,6 +64,8 @@ PartitionCore::PartitionCore(Access, std::unique_ptr<BlockDevice> device, std::u
 PartitionCore::~PartitionCore() {
   STORE_ASSERT(!flushing_);
   if (log_) log_->abandon();
+  // Read-ahead that nobody waits for may be in flight still.
+  if (device_) cache_.end(std::move(device_));
 }
 
 void PartitionCore::throw_closed() const {
@@ -277,6 +279,9 @@ monterey::Task<> PartitionCore::close() {
   if (log_) co_await log_->stop();
   co_await cache_.drain();
   state_ = State::closed;
+  // The handle may stay; memory and device do not wait for that. Pinned values keep the frames.
+  cache_.end(nullptr);
+  staging_ = {};
   device_.reset();
   log_device_.reset();
   active_ = Buffer{};

@@ -532,6 +532,57 @@ TEST(AfterClose, AScanThatWasMovedFromIsClosed) {
   });
 }
 
+TEST(AfterClose, MemoryAndDeviceDoNotWaitForTheHandle) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    co_await make_store(disk, model);
+    const std::size_t free_bytes = monterey::FixedBufs::current().free_bytes();
+    auto db = co_await open_on(disk);
+    std::optional<Scan> scan(co_await db.scan(""));
+    const bool more = co_await scan->advance();
+    EXPECT_TRUE(more);
+    auto pinned = co_await db.get_pinned("key000100");
+    co_await db.close();
+    EXPECT_EQ(disk.use_count(), 1);
+    // The scan's page and the value's are pinned, and the frames go together.
+    EXPECT_GE(monterey::FixedBufs::current().free_bytes() + small_config().cache_pages * kPageBytes, free_bytes);
+    EXPECT_TRUE(pinned && pinned->view() == model["key000100"]);
+    pinned.reset();
+    scan.reset();
+    EXPECT_EQ(monterey::FixedBufs::current().free_bytes(), free_bytes);
+  });
+}
+
+TEST(AfterDrop, ReadAheadKeepsTheDeviceUntilItHasEnded) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    co_await make_store(disk, model);
+    const std::size_t free_bytes = monterey::FixedBufs::current().free_bytes();
+    std::optional<Partition> db(co_await open_on(disk));
+    std::optional<Scan> scan(co_await db->scan(""));
+    disk->complete_by([](const test::Operation& operation) {
+      return operation.io_class == monterey::IoClass::background ? MemDisk::Completion::held
+                                                                 : MemDisk::Completion::at_once;
+    });
+    bool more = true;
+    while (more && disk->held() == 0) more = co_await scan->advance();
+    EXPECT_TRUE(more) << "nothing was read ahead";
+    scan.reset();
+    db.reset();
+    EXPECT_EQ(disk.use_count(), 2 + static_cast<long>(disk->held())) << "the device, and its reads";
+    disk->complete_by(nullptr);
+    disk->release_all();
+    for (int turn = 0; turn < 100 && disk.use_count() != 1; ++turn) co_await monterey::yield();
+    EXPECT_EQ(disk.use_count(), 1);
+    EXPECT_EQ(monterey::FixedBufs::current().free_bytes(), free_bytes);
+    auto again = co_await open_on(disk);
+    co_await expect_holds(again, model);
+    co_await again.close();
+  });
+}
+
 TEST(AfterDrop, WhatLivesOnKeepsWhatItNeeds) {
   auto disk = std::make_shared<MemDisk>();
   on_core(kArena, [&]() -> monterey::Task<> {
