@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <monterey/when_all.hpp>
+#include <new>
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
@@ -334,17 +335,31 @@ void FreeList::cancel(Extent extent) {
   if (extent.end() == high_water_) trim_high_water();
 }
 
-void FreeList::pins_changed() {
+void FreeList::pins_changed() noexcept {
   if (!pins_.has_unpinned()) return;
   std::vector<Extent> freed;
-  for (const Generation generation : pins_.take_unpinned()) held_.drop(generation, pins_, freed);
+  try {
+    for (const Generation generation : pins_.take_unpinned()) held_.drop(generation, pins_, freed);
+  } catch (const std::bad_alloc&) {
+    // Destructors call this. What was found free so far is free.
+  }
   std::vector<std::uint32_t> changed;
+  bool all_noted = true;
   for (const Extent extent : freed) {
     for_each_part(extent, [&](std::uint32_t region, Region::Run run) {
       regions_[region]->kept_blocks -= run.count;
-      if (changed.empty() || changed.back() != region) changed.push_back(region);
+      if (!changed.empty() && changed.back() == region) return;
+      try {
+        changed.push_back(region);
+      } catch (const std::bad_alloc&) {
+        all_noted = false;
+      }
     });
     make_allocatable(extent);
+  }
+  if (!all_noted) {
+    for (const Extent extent : freed) remeasure(extent);
+    return;
   }
   std::ranges::sort(changed);
   const auto repeated = std::ranges::unique(changed);

@@ -119,8 +119,9 @@ class FreeList {
   void cancel(Extent extent);
 
   // Frees the held extents that nothing pins any more. Called when a Pin is dropped; O(1) when no generation became
-  // unpinned, else O(pinned generations) and the extents freed.
-  void pins_changed();
+  // unpinned, else O(pinned generations) and the extents freed. What it cannot note for want of memory stays held until
+  // the store is opened again.
+  void pins_changed() noexcept;
 
   // Blocks allocatable now below the high-water mark.
   std::uint64_t free_blocks() const noexcept { return free_blocks_; }

@@ -42,8 +42,8 @@ void HeldExtents::move_group(Group group, Generation first, Generation last, con
                              std::vector<Extent>& freed) {
   const auto new_first = pins.first_from(first);
   if (!new_first || *new_first > last) {
+    freed.insert(freed.end(), group.begin(), group.end());  // may fail: then they stay held
     for (const Extent& extent : group) blocks_ -= extent.count;
-    freed.insert(freed.end(), group.begin(), group.end());
     return;
   }
   const auto new_last = pins.last_before(last.next());

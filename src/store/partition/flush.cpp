@@ -38,16 +38,28 @@ std::string text_of(const std::exception_ptr& error) {
 
 }  // namespace
 
-void PartitionCore::poison(const std::string& why) {
+void PartitionCore::poison(const std::string& why) noexcept {
   if (!poisoned_.empty()) return;
-  poisoned_ = why;
-  if (log_) log_->fail(why);
+  try {
+    poisoned_ = why.empty() ? "out of memory" : why;
+  } catch (const std::bad_alloc&) {
+    poisoned_ = "out of memory";  // short enough to need none
+  }
+  if (log_) log_->fail(poisoned_);
+}
+
+void PartitionCore::poison(const std::exception_ptr& error) noexcept {
+  try {
+    poison(text_of(error));
+  } catch (const std::bad_alloc&) {
+    poison(std::string());
+  }
 }
 
 void PartitionCore::start_flush() {
   if (flushing_ || (frozen_.empty() && !log_commit_wanted_) || !poisoned_.empty()) return;
   monterey::detail::spawn_background(flush_frozen(shared_from_this()));
-  flushing_ = true;
+  flushing_ = true;  // the task has not begun
 }
 
 monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
@@ -133,6 +145,7 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
     const Generation building = take_generation();
     free_list_.begin(building);
     TreeMerge merge(resources, tree, building, tree_.generation);
+    monterey::Task<> drain = merge.drain();  // made here: it must not fail for want of memory
     std::exception_ptr error;
     merge_ = &merge;
     try {
@@ -140,7 +153,7 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
     } catch (...) {
       error = std::current_exception();
     }
-    co_await merge.drain();
+    co_await std::move(drain);
     merge_ = nullptr;
     if (error) std::rethrow_exception(error);
     counts += merge.counts();
@@ -160,7 +173,7 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
 }
 
 // Steps (2) to (4): makes the state that `meta` names durable. Errors: the partition is poisoned.
-monterey::Task<> PartitionCore::commit_meta(Meta meta, std::uint32_t slot) {
+monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_t& slot) {
   try {
     if (!planted(Planted::no_sync_before_meta)) co_await sync_device(*device_);
     // The error of a sync elsewhere may have been this one's to report.
@@ -172,7 +185,7 @@ monterey::Task<> PartitionCore::commit_meta(Meta meta, std::uint32_t slot) {
     if (planted(Planted::poison_ignored)) {
       if (free_list_.in_commit()) free_list_.aborted();
     } else {
-      poison(text_of(std::current_exception()));
+      poison(std::current_exception());
     }
     throw;
   }
@@ -183,23 +196,34 @@ monterey::Task<> PartitionCore::flush_one() {
   std::vector<Cut> cuts = plan_cuts(*buffer.data);
   PageWriter writer(*device_, free_list_, staging_.span().first(PageWriter::kStagingBytes),
                     monterey::IoClass::background);
+  Meta meta;
+  const std::uint32_t slot = planted(Planted::meta_slots_swapped) ? meta_slot_ : 1 - meta_slot_;
+  // Made here: they must not fail for want of memory.
+  monterey::Task<> drain = writer.drain();
+  monterey::Task<> commit = commit_meta(meta, slot);
   MergeCounts counts;
   AllocatorRoot allocator;
+  LogLayout layout;
+  std::vector<GenerationPins::Pin> cut_pins;
   std::exception_ptr error;
   writer_ = &writer;
   try {
     allocator = co_await build(buffer, cuts, writer, counts);
+    // Once the meta page is written nothing may fail: to pin what is pinned allocates nothing.
+    cut_pins.reserve(cuts.size());
+    for (const Cut& cut : cuts) cut_pins.push_back(pins_.pin(cut.tree.generation));
+    layout = log_layout().starting_at(log_keep_from(1));
   } catch (...) {
     error = std::current_exception();
   }
-  co_await writer.drain();
+  co_await std::move(drain);
   writer_ = nullptr;
   if (error) {
-    free_list_.aborted();
+    if (free_list_.in_commit()) free_list_.aborted();
     std::rethrow_exception(error);
   }
 
-  Meta meta = meta_;
+  meta = meta_;
   const TreeRoot& tree = cuts.back().tree;
   meta.generation = tree.generation;
   meta.tree_root = tree.page;
@@ -211,12 +235,10 @@ monterey::Task<> PartitionCore::flush_one() {
   meta.entries += static_cast<std::uint64_t>(counts.entries);
   meta.tree_pages += static_cast<std::uint64_t>(counts.tree_pages);
   meta.overflow_blocks += static_cast<std::uint64_t>(counts.overflow_blocks);
-  LogLayout layout = log_layout().starting_at(log_keep_from(1));
   put_layout(layout, meta);
-  const std::uint32_t slot = planted(Planted::meta_slots_swapped) ? meta_slot_ : 1 - meta_slot_;
   if (planted(Planted::block_reused_early)) free_list_.committed();
   if (planted(Planted::segment_recycled_early)) log_committed(layout, meta.generation);
-  co_await commit_meta(meta, slot);
+  co_await std::move(commit);
 
   // Step (5): no suspension from here to the end.
   meta_ = meta;
@@ -227,6 +249,7 @@ monterey::Task<> PartitionCore::flush_one() {
   if (buffer.unlogged) --unlogged_;
   frozen_.pop_front();
   move_views(cuts, merged);
+  cut_pins.clear();
   if (!planted(Planted::block_reused_early)) free_list_.committed();
   log_growth_refused_ = false;
   log_committed(std::move(layout), meta.generation);
@@ -237,7 +260,7 @@ monterey::Task<> PartitionCore::flush_one() {
 }
 
 // Moves the views that read `merged` onto the states of their cuts, which are pinned before the blocks that only they
-// reach are given up.
+// reach are given up. Every cut is pinned already.
 void PartitionCore::move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged) {
   for (View& view : views_) {
     if (view.buffers.empty() || view.buffers.front() != merged) continue;

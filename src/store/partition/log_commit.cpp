@@ -97,6 +97,8 @@ monterey::Task<> PartitionCore::commit_log() {
 monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added) {
   Meta meta = meta_;
   meta.generation = take_generation();
+  const std::uint32_t slot = 1 - meta_slot_;
+  monterey::Task<> commit = commit_meta(meta, slot);  // made here: it must not fail for want of memory
   const bool allocates = !added.empty() && !log_device_;
   if (allocates) {
     std::exception_ptr error;
@@ -117,8 +119,7 @@ monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<
     }
   }
   put_layout(layout, meta);
-  const std::uint32_t slot = 1 - meta_slot_;
-  co_await commit_meta(meta, slot);
+  co_await std::move(commit);
   // No suspension from here to the end.
   meta_ = meta;
   meta_slot_ = slot;

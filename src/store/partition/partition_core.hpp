@@ -258,11 +258,12 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   struct Cut;
   monterey::Task<AllocatorRoot> build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer, MergeCounts& counts);
   monterey::Task<> flush_all();
-  monterey::Task<> commit_meta(Meta meta, std::uint32_t slot);
+  monterey::Task<> commit_meta(const Meta& meta, const std::uint32_t& slot);
   std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
   void move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged);
   Generation take_generation() { return last_generation_ = last_generation_.next(); }
-  void poison(const std::string& why);
+  void poison(const std::string& why) noexcept;
+  void poison(const std::exception_ptr& error) noexcept;
 
   // Order matters: what is declared later refers to what is declared earlier, and goes first.
   std::unique_ptr<BlockDevice> device_;

@@ -451,7 +451,11 @@ void PartitionCore::apply_to_own_buffer(Write& write) {
   own.data->freeze();
   if (own.unlogged) ++unlogged_;
   frozen_.back() = std::move(own);
-  start_flush();
+  try {
+    start_flush();
+  } catch (const std::bad_alloc&) {
+    return;  // the batch is applied; whoever waits for a flush next will start it
+  }
 }
 
 void PartitionCore::append_all(Write& write, Buffer& into) {

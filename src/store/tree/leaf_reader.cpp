@@ -48,8 +48,8 @@ void LeafReader::start(const PagePointer& pointer) {
     return;
   }
   ++pages_read_;
-  slot.reading = true;
   slot.read = monterey::spawn(read_slot(this, index));
+  slot.reading = true;  // behind what may throw: drain() waits for it
 }
 
 monterey::Task<LeafReader::Leaf> LeafReader::take() {

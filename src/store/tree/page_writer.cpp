@@ -37,8 +37,16 @@ monterey::Task<> PageWriter::write_blocks(PageWriter* self, PageNo first, std::s
 void PageWriter::write_segment(Stream& stream) {
   if (stream.chunk == kNoChunk || stream.segment_begin == stream.used) return;
   const std::size_t bytes = stream.used - stream.segment_begin;
-  chunks_[stream.chunk].writes.push_back(monterey::spawn(
-      write_blocks(this, stream.segment_first, std::span<const std::byte>(at(stream, stream.segment_begin), bytes))));
+  const std::span<const std::byte> segment(at(stream, stream.segment_begin), bytes);
+  // The place in the queue first: a write that is in flight must be in it.
+  std::deque<monterey::JoinHandle<void>>& writes = chunks_[stream.chunk].writes;
+  writes.emplace_back();
+  try {
+    writes.back() = monterey::spawn(write_blocks(this, stream.segment_first, segment));
+  } catch (...) {
+    writes.pop_back();
+    throw;
+  }
   stream.segment_begin = stream.used;
   blocks_written_ += bytes / kPageBytes;
   ++writes_;

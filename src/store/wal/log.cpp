@@ -51,9 +51,13 @@ void Log::abandon() noexcept {
   staging_.reset();
 }
 
-void Log::fail(const std::string& why) noexcept {
+void Log::fail(std::string_view why) noexcept {
   if (!failure_.empty()) return;
-  failure_ = why;
+  try {
+    failure_ = why;
+  } catch (const std::bad_alloc&) {
+    failure_ = "out of memory";  // short enough to need none
+  }
   for (Chunk& chunk : chunks_) chunk.done.pulse();
   room_.pulse();
 }
@@ -184,20 +188,17 @@ monterey::Task<> Log::write_gathered() {
   const auto owner = owner_.lock();
   if (!owner || writing_) co_return;
   writing_ = true;
-  std::string failure;
   try {
     while (gathered() && failure_.empty() && !stopped_) {
       co_await write_group();
       co_await monterey::yield();  // behind the writers that this group let go
     }
   } catch (const std::exception& error) {
-    failure = error.what();
+    const bool first = failure_.empty();
+    fail(error.what());
+    if (first) on_failure_(failure_);
   }
   writing_ = false;
-  if (!failure.empty() && failure_.empty()) {
-    fail(failure);
-    on_failure_(failure);
-  }
   idle_.pulse();
 }
 

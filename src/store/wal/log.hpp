@@ -72,7 +72,7 @@ class Log : public std::enable_shared_from_this<Log> {
   // an interval; it touches nothing of the owner's any more.
   void abandon() noexcept;
   // Ends the log: nothing is written or acknowledged any more. Does not call on_failure.
-  void fail(const std::string& why) noexcept;
+  void fail(std::string_view why) noexcept;
 
   // Whether the segments have space for a record of so many bytes, however it is placed.
   bool fits(std::size_t bytes) const noexcept;

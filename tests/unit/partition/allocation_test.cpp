@@ -1,0 +1,216 @@
+// Memory that runs out at any point of a write, a flush, a read or a scan: the verb throws bad_alloc and was applied whole or
+// not at all, nothing else is lost, and the partition goes on. The same work is done again and again, each time with the next
+// allocation failing, coroutine frames included, until it passes without having met a failure.
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <functional>
+#include <monterey/detail/frames.hpp>
+#include <new>
+
+#include "support/allocations.hpp"
+#include "unit/partition/failure_support.hpp"
+
+namespace store {
+namespace {
+
+using test::expect_clean;
+using test::fill;
+using test::MemDisk;
+using test::Model;
+using test::numbered;
+using test::on_core;
+using test::open_on;
+using test::small_config;
+
+using DiskPtr = std::shared_ptr<MemDisk>;
+
+constexpr std::size_t kArena = 4u << 20;
+
+// The allocation that fails is counted from its construction on; at its end none fails any more.
+class FailingAllocation {
+ public:
+  explicit FailingAllocation(std::uint64_t nth) {
+    monterey::detail::stop_recycling_frames();
+    test::fail_allocation(nth);
+  }
+  FailingAllocation(const FailingAllocation&) = delete;
+  FailingAllocation& operator=(const FailingAllocation&) = delete;
+  ~FailingAllocation() {
+    test::fail_allocation(0);
+    monterey::detail::start_recycling_frames();
+  }
+};
+
+monterey::Task<> make_base(DiskPtr disk, Model& model) {
+  auto db = co_await Partition::create(test::device_on(disk), small_config());
+  co_await fill(db, model, 0, 300);
+  model["large"] = std::string(100'000, 'l');
+  model["middle"] = std::string(9'000, 'm');
+  co_await db.put("large", model["large"]);
+  co_await db.put("middle", model["middle"]);
+  co_await db.close();
+}
+
+// One verb under test. Returns by the model what holds if it was applied.
+struct Verb {
+  std::function<monterey::Task<>(Partition&)> run;
+  std::function<void(Model&)> apply;
+};
+
+monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::uint64_t nth) {
+  SCOPED_TRACE(fmt::format("allocation {}", nth));
+  const DiskPtr disk = base->copy();
+  auto db = co_await open_on(disk);
+  // Views of two sequence numbers, so that a flush makes three cuts.
+  co_await db.put("before", "1");
+  auto first = co_await db.scan("");
+  co_await db.put("before", "2");
+  model["before"] = "2";
+  auto second = co_await db.scan("");
+  bool failed = false;
+  {
+    monterey::Task<> task = verb.run(db);
+    const FailingAllocation failing(nth);
+    try {
+      co_await std::move(task);
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+  }
+  Model applied = model;
+  verb.apply(applied);
+  const Model found = co_await test::contents(db);
+  EXPECT_TRUE(found == applied || (failed && found == model)) << "half of it was applied";
+  model = found;
+  if (db.stats().poisoned.empty()) {
+    co_await fill(db, model, 900, 920);
+    co_await db.flush();
+    const Model after = co_await test::contents(db);
+    EXPECT_TRUE(after == model) << "something was lost";
+  }
+  std::size_t seen = 0;
+  while (co_await second.advance()) ++seen;
+  EXPECT_EQ(seen, 303u);
+  const bool more = co_await first.advance();
+  EXPECT_TRUE(more);
+  EXPECT_TRUE(first.key() == "before" && first.value() == "1");
+  co_await db.close();
+  auto again = co_await open_on(disk);
+  co_await expect_clean(again);
+  co_await again.close();
+  co_return failed;
+}
+
+void fail_each(const Verb& verb, std::uint64_t at_least) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_base(disk, model);
+    std::uint64_t nth = 1;
+    for (int passed = 0; passed < 5 && !testing::Test::HasFailure(); ++nth) {
+      const bool failed = co_await fail_nth(disk, model, verb, nth);
+      passed = failed ? 0 : passed + 1;  // an allocation whose failure is made up for is no end yet
+    }
+    EXPECT_GE(nth, at_least);
+    std::printf("%lu allocations\n", static_cast<unsigned long>(nth));
+  });
+}
+
+TEST(OutOfMemory, ABatchIsAppliedWholeOrNotAtAll) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> {
+    WriteBatch batch;
+    for (int i = 250; i < 310; ++i) batch.put(numbered("key", i), "new");
+    batch.put("long", std::string(70'000, 'L'));
+    batch.put("longer", std::string(200'000, 'M'));
+    batch.erase("middle");
+    return db.write(std::move(batch));
+  };
+  verb.apply = [](Model& model) {
+    for (int i = 250; i < 310; ++i) model[numbered("key", i)] = "new";
+    model["long"] = std::string(70'000, 'L');
+    model["longer"] = std::string(200'000, 'M');
+    model.erase("middle");
+  };
+  fail_each(verb, 20);
+}
+
+// Over half a buffer: it becomes a buffer of its own.
+TEST(OutOfMemory, ALargeBatchIsAppliedWholeOrNotAtAll) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> {
+    WriteBatch batch;
+    for (int i = 0; i < 100; ++i) batch.put(numbered("key", i), std::string(1'000, 'n'));
+    batch.put("long", std::string(70'000, 'L'));
+    return db.write(std::move(batch));
+  };
+  verb.apply = [](Model& model) {
+    for (int i = 0; i < 100; ++i) model[numbered("key", i)] = std::string(1'000, 'n');
+    model["long"] = std::string(70'000, 'L');
+  };
+  fail_each(verb, 20);
+}
+
+TEST(OutOfMemory, AFlushIsTriedAgain) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> { return db.flush(); };
+  verb.apply = [](Model&) {};
+  fail_each(verb, 50);
+}
+
+TEST(OutOfMemory, ReadsLoseNothing) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> {
+    return [](Partition* from) -> monterey::Task<> {
+      const std::optional<std::string> value = co_await from->get("large");
+      EXPECT_TRUE(value.has_value());
+      const std::string_view keys[] = {"key000000", "key000100", "key000200", "large", "middle", "before"};
+      const auto values = co_await from->get_many(keys);
+      EXPECT_TRUE(values[3].has_value());
+      auto scan = co_await from->scan("");
+      while (co_await scan.advance()) {
+      }
+    }(&db);
+  };
+  verb.apply = [](Model&) {};
+  fail_each(verb, 50);
+}
+
+// A scan that goes gives back what only it could read, in a destructor: that may be remembered or not, but nothing throws.
+TEST(OutOfMemory, TheEndOfAScanNeverFails) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    for (std::uint64_t nth = 1; nth < 30; ++nth) {
+      auto disk = std::make_shared<MemDisk>();
+      Model model;
+      co_await make_base(disk, model);
+      auto db = co_await open_on(disk);
+      std::optional<Scan> first(co_await db.scan(""));
+      co_await fill(db, model, 0, 300, 50);
+      std::optional<Scan> second(co_await db.scan(""));
+      co_await fill(db, model, 100, 200, 70);
+      co_await db.flush();
+      EXPECT_GT(db.stats().held_blocks, 0u);
+      {
+        const FailingAllocation failing(nth);
+        (nth % 2 == 0 ? first : second).reset();
+        first.reset();
+        second.reset();
+      }
+      co_await fill(db, model, 0, 300, 20);
+      co_await db.flush();
+      co_await db.close();
+      auto again = co_await open_on(disk);
+      EXPECT_EQ(again.stats().held_blocks, 0u);
+      co_await test::expect_holds(again, model);
+      co_await expect_clean(again);
+      co_await again.close();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace store
