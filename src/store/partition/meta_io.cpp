@@ -102,6 +102,45 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
   co_return std::move(slots);
 }
 
+monterey::Task<std::vector<std::string>> check_meta_slots(BlockDevice& device, Meta open, std::uint32_t open_slot,
+                                                          Generation youngest) {
+  std::vector<std::string> findings;
+  const auto memory = allocate_aligned(kMetaCopies * kPageBytes);
+  for (std::uint32_t slot = 0; slot < kMetaSlots; ++slot) {
+    std::array<std::optional<Meta>, kMetaCopies> good;
+    std::array<std::string, kMetaCopies> wrong;
+    bool blank = true;
+    for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+      const std::span<std::byte, kPageBytes> bytes(memory.get() + copy * kPageBytes, kPageBytes);
+      try {
+        co_await device.read(meta_block(slot, copy), bytes, monterey::IoClass::background);
+      } catch (const Error& error) {
+        if (error.errc() != Errc::io_error) throw;
+        wrong[copy] = error.what();
+        blank = false;
+        continue;
+      }
+      blank = blank && std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
+      const DecodedMeta decoded = decode_meta(bytes, slot);
+      wrong[copy] = decoded.reason;
+      if (decoded.state == MetaState::good) good[copy] = decoded.meta;
+    }
+    // The first commit of a store leaves the other slot as create() made it.
+    if (slot != open_slot && blank && open.generation == Generation(1)) continue;
+    for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+      if (!good[copy]) {
+        findings.push_back(fmt::format("{}: {}", name_of(slot, copy), wrong[copy]));
+      } else if (slot == open_slot ? *good[copy] != open : good[copy]->generation > youngest) {
+        findings.push_back(fmt::format("{}: a state of generation {}, but the store is open in generation {}",
+                                       name_of(slot, copy), good[copy]->generation.value, open.generation.value));
+      } else if (slot != open_slot && copy == 0 && good[1] && *good[0] != *good[1]) {
+        findings.push_back(fmt::format("{}: it differs from its twin", name_of(slot, copy)));
+      }
+    }
+  }
+  co_return std::move(findings);
+}
+
 monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot) {
   const auto memory = allocate_aligned(kMetaCopies * kPageBytes);
   for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {

@@ -39,6 +39,12 @@ monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t s
 // report success the next time.
 monterey::Task<> sync_device(BlockDevice& device);
 
+// What is wrong with the meta pages of a store open in state `open`, which lies in `slot`: every copy of both slots must be
+// good and equal to its twin, and no slot may hold a state younger than `youngest`. Errors: those of the device but io_error,
+// which is a finding.
+monterey::Task<std::vector<std::string>> check_meta_slots(BlockDevice& device, Meta open, std::uint32_t slot,
+                                                          Generation youngest);
+
 // Makes the four meta blocks zeros: nothing that was on the device before can be taken for a state of the new store.
 monterey::Task<> clear_meta_slots(BlockDevice& device);
 

@@ -9,7 +9,6 @@
 #include "store/partition/log_device.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/lookup.hpp"
-#include "store/tree/tree_check.hpp"
 
 namespace store::detail {
 
@@ -231,6 +230,11 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
                             device_->name(), device_->size_blocks(), meta.high_water));
   }
   const TreeRoot tree = tree_of(meta);
+  if (tree.height > kMaxHeight) {
+    throw Error(Errc::corruption, fmt::format("{}: the meta page names a tree of {} levels, no tree has more than {}; "
+                                              "restore from a backup or salvage the store",
+                                              device_->name(), tree.height, kMaxHeight));
+  }
   if (!tree.empty()) {
     PageCache::Pin root = co_await cache_.pin(tree.page);
     if (page_level(root.data()) != tree.height - 1u)
@@ -287,15 +291,6 @@ monterey::Task<> PartitionCore::close() {
   active_ = Buffer{};
   frozen_.clear();
   if (error) std::rethrow_exception(error);
-}
-
-monterey::Task<CheckReport> PartitionCore::check(CheckOptions options) {
-  require_open();
-  const ReadHold hold(*this);
-  CheckedState state{tree_, allocator_of(meta_), meta_.entries, meta_.tree_pages, meta_.overflow_blocks, {}};
-  const bool log_lies_here = (meta_.features & kFeatureLogDevice) == 0;
-  if (log_lies_here) state.log_segments = layout_of(meta_).segments;
-  co_return co_await check_state(*device_, state, kMetaBlocks, options.max_errors);
 }
 
 Stats PartitionCore::stats() const {

@@ -136,7 +136,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void remove_view(ViewList::iterator view);
 
   // --- the whole ---
-  monterey::Task<CheckReport> check(CheckOptions options);
+  monterey::Task<CheckReport> check(CheckOptions options);  // check.cpp
   Stats stats() const;
   monterey::Task<> close();
 
@@ -211,6 +211,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void relieve_log() noexcept;
   bool waits_for_log() const { return log_ && config_.wal_mode == WalMode::per_op; }
   BlockDevice& device_of_log() { return log_device_ ? *log_device_ : *device_; }
+
+  // check.cpp
+  monterey::Task<std::vector<std::string>> check_meta();
 
   // read.cpp
   Found find(std::string_view key);

@@ -17,6 +17,26 @@ constexpr std::size_t kSmallPageBytes = kPageBytes / 3;
 
 bool is_below(std::string_view key, const std::optional<std::string>& upper) { return !upper || key < *upper; }
 
+// Whether the keys of a leaf, or the separators of a branch, lie in the range that the parent gives the page. Within the page
+// they ascend: verify() has seen to that.
+bool leaf_is_within(LeafView leaf, std::string_view lower, const std::optional<std::string>& upper) {
+  if (leaf.count() == 0) return true;
+  std::string first;
+  leaf.append_key(0, first);
+  std::string last;
+  leaf.append_key(leaf.count() - 1, last);
+  return first >= lower && is_below(last, upper);
+}
+
+bool branch_is_within(BranchView branch, std::string_view lower, const std::optional<std::string>& upper) {
+  if (branch.count() == 1) return true;
+  std::string first;
+  branch.append_separator(1, first);
+  std::string last;
+  branch.append_separator(branch.count() - 1, last);
+  return first > lower && is_below(last, upper);
+}
+
 }  // namespace
 
 MergeCounts& MergeCounts::operator+=(const MergeCounts& other) {
@@ -135,6 +155,7 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
   co_await load_branch(pointer, level, page.get());
   supersede(pointer);
   const BranchView view(page->data());
+  require_in_range(pointer, branch_is_within(view, lower, upper));
   std::string separator = lower;
   bool draw_in = false;  // the child before it asked for its neighbour
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
@@ -152,6 +173,16 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
     }
     if (child_upper) separator = std::move(*child_upper);
   }
+}
+
+// The packers are given ascending keys, whatever the device holds.
+void TreeMerge::require_in_range(const PagePointer& pointer, bool in_range) const {
+  if (in_range) return;
+  throw Error(
+      Errc::corruption,
+      fmt::format("{}: page {}: it has keys outside the range of its place in the tree; restore from a backup or "
+                  "salvage the store",
+                  with_.device.name(), pointer.page.value));
 }
 
 void TreeMerge::collect_changes(const UpperBound& upper) {
@@ -174,6 +205,7 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
     const auto copy = std::make_unique<Page>();
     std::memcpy(copy->data(), pin.data(), kPageBytes);
     pin.reset();
+    require_in_range(pointer, leaf_is_within(LeafView(copy->data()), lower, upper));
     if (leaves_.empty()) run_lower_ = lower;
     supersede(pointer);
     co_await pack_leaf(LeafView(copy->data()));
@@ -181,6 +213,7 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   }
   const LeafReader::Leaf leaf = co_await reader_.take();
   const LeafView view(leaf.bytes);
+  require_in_range(pointer, leaf_is_within(view, lower, upper));
   if (leaves_.empty() && std::ranges::all_of(changes_, [&](const EntryView& change) {
         return change.kind == EntryKind::erase && !view.find(change.key).found;
       })) {
@@ -272,7 +305,7 @@ void TreeMerge::supersede(const PagePointer& pointer) {
 }
 
 BranchPacker& TreeMerge::branches(unsigned level) {
-  STORE_ASSERT(level >= 1 && level < kMaxHeight);
+  STORE_ASSERT(level >= 1 && level <= kMaxHeight);
   if (branches_.size() < level) {
     branches_.resize(level);
     branch_pages_.resize(level);
@@ -303,6 +336,12 @@ monterey::Task<> TreeMerge::end_run(unsigned level) {
 }
 
 monterey::Task<> TreeMerge::emit_front(unsigned level) {
+  if (level >= kMaxHeight) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: the tree would grow over {} levels, which no sound tree does; restore "
+                            "from a backup or salvage the store",
+                            with_.device.name(), kMaxHeight));
+  }
   while (!with_.writer.has_room()) co_await with_.writer.make_room();
   const PageWriter::Place place = with_.writer.place();
   const std::span<std::byte, kPageBytes> bytes(place.bytes, kPageBytes);

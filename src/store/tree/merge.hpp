@@ -88,6 +88,7 @@ class TreeMerge {
   bool wants_neighbour(unsigned level) const;
   bool changes_below(const UpperBound& upper) const;
   void collect_changes(const UpperBound& upper);
+  void require_in_range(const PagePointer& pointer, bool in_range) const;
 
   bool add_entry(const EntryView& entry);
   monterey::Task<> add_long_entry(EntryView entry);

@@ -9,9 +9,9 @@
 
 namespace store {
 
-// A tree of 4 KiB pages with at least two children a branch has fewer levels than this at 2^32 pages; a page that
-// claims more is damage.
-inline constexpr unsigned kMaxHeight = 32;
+// The most levels of a tree that is opened or built. Four children fit into a branch whatever their separators; with three
+// on the average, 2^32 leaves would make 1 + log3(2^32) = 22 levels. A store that claims more than this is damaged.
+inline constexpr unsigned kMaxHeight = 24;
 
 struct TreeRoot {
   PagePointer page;         // null when the tree is empty

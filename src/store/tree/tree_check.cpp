@@ -40,7 +40,7 @@ class Checker {
     expect_equal("overflow blocks", state_.overflow_blocks, overflow_blocks_);
     co_await check_accounting();
     report_.entries = entries_;
-    report_.ok = report_.errors.empty();
+    report_.ok = !failed_;
     co_return std::move(report_);
   }
 
@@ -73,8 +73,9 @@ class Checker {
   };
 
   std::uint64_t high_water() const { return state_.allocator.high_water; }
-  bool enough() const { return report_.errors.size() >= max_errors_; }
+  bool enough() const { return failed_ && report_.errors.size() >= max_errors_; }
   void fail(std::string what) {
+    failed_ = true;
     if (!enough()) report_.errors.push_back(std::move(what));
   }
   void expect_equal(const char* what, std::uint64_t meta, std::uint64_t found) {
@@ -215,6 +216,7 @@ class Checker {
   Visitor visitor_{*this};
   std::vector<bool> reached_;
   std::vector<bool> free_;
+  bool failed_ = false;
   bool allocator_damaged_ = false;
   bool tree_damaged_ = false;
   std::uint64_t entries_ = 0;

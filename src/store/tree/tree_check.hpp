@@ -25,7 +25,8 @@ struct CheckedState {
 };
 
 // Checks `state`, which must outlive the task; its generation must be pinned meanwhile. Findings go into the report, only a device that cannot be
-// allocated for or a shutdown is thrown. Memory: one bit for each block below the high-water mark, and a page a level.
+// allocated for or a shutdown is thrown. Memory: two bits for each block below the high-water mark, a page a level, and
+// the overflow run being read, whole. `ok` does not depend on max_errors; with 0 the check stops at the first finding.
 monterey::Task<CheckReport> check_state(BlockDevice& device, const CheckedState& state,
                                         std::uint64_t first_usable_block, std::size_t max_errors);
 

@@ -324,8 +324,12 @@ TEST(Damage, ASlotWithoutAGoodCopyIsACommitThatNeverWas) {
     expect_words(joined(db.stats().open_notes),
                  fmt::format("slot {}, copy 0|slot {}, copy 1|crc", made.slot, made.slot));
     co_await expect_holds(db, made.older);
-    co_await expect_clean(db);
+    const CheckReport report = co_await db.check();
+    EXPECT_FALSE(report.ok);
+    expect_words(joined(report.errors), fmt::format("slot {}, copy 0|slot {}, copy 1|crc", made.slot, made.slot));
     co_await fill(db, made.older, 250, 320);
+    co_await db.flush();
+    co_await expect_clean(db);
     co_await db.close();
     auto again = co_await open_on(made.disk);
     EXPECT_TRUE(again.stats().open_notes.empty()) << joined(again.stats().open_notes);
