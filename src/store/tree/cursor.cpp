@@ -1,15 +1,44 @@
 #include "store/tree/cursor.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
+#include <store/error.hpp>
 
-#include "store/page/branch.hpp"
 #include "store/tree/lookup.hpp"
 
 namespace store {
 
 namespace {
+
 constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
+
+// Compares a key in two parts.
+int compare(std::string_view prefix, std::string_view suffix, std::string_view other) {
+  const int order = prefix.compare(other.substr(0, prefix.size()));
+  return order != 0 ? order : suffix.compare(other.substr(prefix.size()));
+}
+
+[[noreturn]] void throw_out_of_range(const PagePointer& page, const char* what) {
+  throw Error(Errc::corruption, fmt::format("page {}: {} lie outside the range that the separators above it give it; "
+                                            "restore from a backup or salvage the store",
+                                            page.page.value, what));
+}
+
+}  // namespace
+
+void TreeCursor::Range::assign_child(const Range& parent, const BranchView& branch, std::uint32_t slot) {
+  lower.assign(slot == 0 ? parent.lower : std::string_view());
+  branch.append_separator(slot, lower);
+  const bool has_next = slot + 1 < branch.count();
+  upper.assign(has_next ? std::string_view() : parent.upper);
+  if (has_next) branch.append_separator(slot + 1, upper);
+  has_upper = has_next || parent.has_upper;
+}
+
+bool TreeCursor::Range::covers(std::string_view prefix, std::string_view first, std::string_view last) const {
+  return compare(prefix, first, lower) >= 0 && (!has_upper || compare(prefix, last, upper) < 0);
 }
 
 TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages)
@@ -38,14 +67,22 @@ monterey::Task<> TreeCursor::descend(PagePointer page, unsigned level, Toward to
         co_await cache_.pin(page, monterey::IoClass::foreground, level == 0 ? Reuse::unlikely : Reuse::likely);
     if (page_level(pin.data()) != level) throw_wrong_level(page, level, page_level(pin.data()));
     if (level == 0) {
+      const LeafView leaf(pin.data());
+      if (leaf.count() > 0 && !child_.covers(leaf.prefix(), leaf.suffix(0), leaf.suffix(leaf.count() - 1))) {
+        throw_out_of_range(page, "keys");
+      }
       leaf_.hold(cache_, std::move(pin));
       co_return;
     }
     const BranchView branch(pin.data());
+    if (branch.count() > 1 && !child_.covers(branch.prefix(), branch.suffix(1), branch.suffix(branch.count() - 1))) {
+      throw_out_of_range(page, "separators");
+    }
     std::uint32_t slot = 0;
     if (toward == Toward::key) slot = branch.find_child(key);
     if (toward == Toward::last) slot = branch.count() - 1;
-    path_.push_back(Step{page, level, slot});
+    path_.push_back(Step{page, level, slot, child_});
+    child_.assign_child(path_.back().range, branch, slot);
     page = branch.child(slot);
   }
 }
@@ -55,6 +92,7 @@ monterey::Task<> TreeCursor::seek(std::string key) {
   leaves_in_a_row_ = 0;
   prefetch_pages_ = 0;
   if (root_.empty()) co_return;
+  child_ = Range{};
   co_await descend(root_.page, root_.height - 1u, Toward::key, key);
   const LeafView leaf(leaf_.data());
   slot_ = leaf.find(key).slot;
@@ -66,6 +104,7 @@ monterey::Task<> TreeCursor::seek_before(std::optional<std::string> key) {
   leaves_in_a_row_ = 0;
   prefetch_pages_ = 0;
   if (root_.empty()) co_return;
+  child_ = Range{};
   co_await descend(root_.page, root_.height - 1u, key ? Toward::key : Toward::last, key ? *key : std::string_view());
   const LeafView leaf(leaf_.data());
   slot_ = key ? leaf.find(*key).slot : leaf.count();
@@ -126,6 +165,7 @@ monterey::Task<> TreeCursor::leave_leaf(int direction) {
       }
       step.slot = direction > 0 ? step.slot + 1 : step.slot - 1;
       child = branch.child(step.slot);
+      child_.assign_child(step.range, branch, step.slot);
       level = step.level - 1;
       if (level == 0) read_ahead(pin.data(), step.slot, direction);
     }

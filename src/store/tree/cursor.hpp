@@ -2,6 +2,9 @@
 // pin where the cache's half for users has room, else by a copy of its own. Holds no pin while it waits. The caller keeps
 // the state's generation pinned as long as the cursor is used.
 //
+// Every page that the cursor enters has to hold keys of its own range only, which its parents' separators bound: so keys ascend
+// from leaf to leaf and a walk ends, whatever pointers a crafted store has.
+//
 // Read-ahead: none for the first leaves; then twice as many of the following siblings at each step, up to the limit.
 #pragma once
 
@@ -16,6 +19,7 @@
 
 #include "store/base/units.hpp"
 #include "store/cache/page_cache.hpp"
+#include "store/page/branch.hpp"
 #include "store/page/leaf.hpp"
 #include "store/tree/root.hpp"
 
@@ -45,11 +49,22 @@ class TreeCursor {
   void reset();
 
  private:
-  // A branch on the way down and the child taken.
+  // The keys that belong below a page: from `lower` on, below `upper` if that is set. Assigning keeps the strings' memory.
+  struct Range {
+    std::string lower;
+    std::string upper;
+    bool has_upper = false;
+
+    void assign_child(const Range& parent, const BranchView& branch, std::uint32_t slot);
+    bool covers(std::string_view prefix, std::string_view first, std::string_view last) const;
+  };
+
+  // A branch on the way down, its range, and the child taken.
   struct Step {
     PagePointer branch;
     unsigned level;
     std::uint32_t slot;
+    Range range;
   };
   enum class Toward { key, first, last };
 
@@ -69,6 +84,7 @@ class TreeCursor {
     bool copy_in_use_ = false;
   };
 
+  // To a leaf below `page`, whose range is in child_.
   monterey::Task<> descend(PagePointer page, unsigned level, Toward toward, std::string_view key);
   monterey::Task<> leave_leaf(int direction);
   void read_ahead(const std::byte* branch, std::uint32_t slot, int direction);
@@ -79,6 +95,7 @@ class TreeCursor {
   std::uint32_t prefetch_pages_ = 0;
   std::uint32_t leaves_in_a_row_ = 0;
   std::vector<Step> path_;
+  Range child_;  // of the page that is entered next, then of the leaf
   Leaf leaf_;
   std::uint32_t slot_ = 0;
 };
