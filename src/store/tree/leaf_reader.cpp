@@ -23,8 +23,13 @@ LeafReader::~LeafReader() {
 monterey::Task<> LeafReader::read_slot(LeafReader* self, std::size_t index) {
   Slot& slot = self->slots_[index];
   try {
-    co_await self->device_.read(slot.pointer.page, self->bytes_of(index), self->io_class_);
-    std::string damage = verify(self->bytes_of(index), slot.pointer);
+    std::string damage;
+    if (slot.pointer.page.value >= self->device_.size_blocks()) {
+      damage = fmt::format("it lies beyond the device's {} blocks", self->device_.size_blocks());
+    } else {
+      co_await self->device_.read(slot.pointer.page, self->bytes_of(index), self->io_class_);
+      damage = verify(self->bytes_of(index), slot.pointer);
+    }
     if (damage.empty() && page_type(self->bytes_of(index)) != PageType::leaf) damage = "a leaf was expected";
     if (!damage.empty()) {
       throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
