@@ -6,6 +6,7 @@ option(STORE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_BENCH "Build the benchmarks" OFF)
 option(STORE_DEVELOPER "Warnings are errors" OFF)
 option(STORE_PLANT "Compile in the planted bugs that the simulation's control switches on; never for a build that is used" OFF)
+option(STORE_FUZZ "Build the fuzzers of tests/fuzz: everything is instrumented for libFuzzer (clang)" OFF)
 set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
@@ -35,4 +36,8 @@ if(STORE_SANITIZE)
   target_compile_options(store_build_settings INTERFACE
     -fsanitize=${STORE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(store_build_settings INTERFACE -fsanitize=${STORE_SANITIZE})
+endif()
+if(STORE_FUZZ)
+  # Without following comparisons: counting bits and blocks, they took half the time, and the targets write checksums themselves.
+  target_compile_options(store_build_settings INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-coverage=trace-cmp)
 endif()

@@ -1,0 +1,20 @@
+#include "fuzz/targets.hpp"
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+namespace store::fuzz {
+
+std::span<const Target> targets() {
+  static constexpr std::array kTargets{Target{"formats", run_formats}, Target{"image", run_image},
+                                       Target{"mutated", run_mutated}, Target{"pages", run_pages}};
+  return kTargets;
+}
+
+void fail(const std::string& what) {
+  std::fprintf(stderr, "fuzz: %s\n", what.c_str());
+  std::abort();
+}
+
+}  // namespace store::fuzz
