@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-MODES = ("none",)
+MODES = ("none", "batched", "per_op")
 BACKENDS = ("full", "threads")
 LIVES_PER_FILE = 20
 HANG_SECONDS = 120
@@ -34,7 +34,7 @@ class Crash:
     def __init__(self, worker, directory, seed):
         self.worker, self.directory, self.seed = worker, directory, seed
         self.random = random.Random(seed)
-        self.lives = self.operations = self.violations = 0
+        self.lives = self.operations = self.replayed = self.violations = 0
         self.killed = collections.Counter()
         self.turns = collections.Counter()
 
@@ -100,7 +100,9 @@ class Crash:
             raise Violation(f"the verification hangs: not done in {HANG_SECONDS} s") from None
         for line in done.stdout.splitlines():
             if line.startswith("verified "):
-                self.operations += int(line.split("operations=")[1].split()[0])
+                numbers = dict(word.split("=") for word in line.split()[1:])
+                self.operations += int(numbers["operations"])
+                self.replayed += int(numbers["replayed"])
         if done.returncode != 0:
             raise Violation(f"the verification ended with {done.returncode}\n{done.stdout}{done.stderr}")
 
@@ -162,6 +164,7 @@ def main():
     crash.run(options.kills)
     for title, counter in (("killed while", crash.killed), ("lives", crash.turns)):
         print(f"{title}: " + ", ".join(f"{name} {count}" for name, count in sorted(counter.items())))
+    print(f"log records replayed by verifications: {crash.replayed}")
     print(f"kills={sum(crash.killed.values())} operations={crash.operations} violations={crash.violations}")
     sys.exit(1 if crash.violations else 0)
 

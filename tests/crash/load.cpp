@@ -1,6 +1,7 @@
 // The load: several tasks put, erase and write batches, on some keys all at once, with values of every kind of storage, while
 // now and then one of them syncs or flushes. Each operation is in the expected state before the store hears of it.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <random>
 #include <store/store.hpp>
@@ -29,6 +30,7 @@ class Load {
  public:
   Load(Partition& db, ExpectedState& state, const Settings& settings)
       : db_(db), state_(state), left_(settings.operations), random_(settings.seed) {
+    commits_ = std::array{0u, 1u, 5u, 25u}[between(random_, 0, 3)];
     acknowledged_ = settings.mode == WalMode::per_op ? Promise::durable : Promise::applied;
   }
 
@@ -44,17 +46,17 @@ class Load {
     while (left_ > 0 && state_.has_room(kLargeBatch)) {
       --left_;
       const std::uint64_t kind = between(random, 0, 999);
-      if (kind < 700) {
-        co_await put(random);
-      } else if (kind < 800) {
-        co_await erase(random);
-      } else if (kind < 960) {
-        co_await batch(random);
-      } else if (kind < 985) {
+      if (kind < commits_) {
         co_await commit(random);
-      } else {
+      } else if (kind < commits_ + 15) {
         const std::chrono::microseconds pause(between(random, 0, 1500));
         co_await monterey::sleep_for(pause);
+      } else if (kind < 740) {
+        co_await put(random);
+      } else if (kind < 840) {
+        co_await erase(random);
+      } else {
+        co_await batch(random);
       }
     }
   }
@@ -134,6 +136,7 @@ class Load {
   ExpectedState& state_;
   std::uint64_t left_;
   Random random_;
+  std::uint64_t commits_;  // of a thousand operations
   Promise acknowledged_;
 };
 
@@ -174,7 +177,7 @@ PartitionConfig random_config(WalMode mode, std::uint64_t seed) {
   config.wal_mode = mode;
   config.wal_batch_interval = std::chrono::microseconds(between(random, 50, 5000));
   config.cache_pages = power(6, 11);
-  config.write_buffer_bytes = power(15, 22);
+  config.write_buffer_bytes = power(15, 24);
   config.write_buffer_count = between(random, 2, 4);
   config.io_depth = power(3, 7);
   return config;

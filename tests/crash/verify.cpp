@@ -28,7 +28,8 @@ class Verification {
     co_await get_all(db);
     const History history = state_.history();
     for (std::string& finding : judge(history, found_)) find(std::move(finding));
-    fmt::print("verified operations={} violations={}\n", history.operations.size(), findings_);
+    fmt::print("verified operations={} replayed={} violations={}\n", history.operations.size(),
+               db.stats().replayed_records, findings_);
     if (findings_ != 0) co_return;
     state_.restart(found_);
     // Every other time the next load starts from what this one leaves behind like a crash.
