@@ -115,13 +115,18 @@ def machine(directory):
     return f"{platform.system()} {platform.release()}, {len(models)} x {models[0] if models else platform.machine()}, {kind}"
 
 
+def spread(rates):
+    """The factor between the quartiles."""
+    quartiles = statistics.quantiles(rates, n=4) if len(rates) > 1 else [rates[0]] * 3
+    return quartiles[2] / quartiles[0]
+
+
 def report(rates):
-    quartiles = statistics.quantiles(rates[FIO], n=4) if len(rates[FIO]) > 1 else [rates[FIO][0]] * 3
-    spread = quartiles[2] / quartiles[0]
-    print(f"fio's quartiles: {quartiles[0]:.0f} and {quartiles[2]:.0f}, a factor of {spread:.2f}")
+    print(f"{'q3 / q1':>12}" + "".join(f"{spread(rates[name]):>12.2f}" for name in rates))
+    print(f"{WRITERS} writers that wait for one sync at a time reach at most {WRITERS} x fio: {WRITERS * statistics.median(rates[FIO]):.0f}/s")
     for title, ours, theirs, target in RATIOS:
         ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[theirs]))
-        verdict = "inconclusive" if spread > MAX_QUARTILE_RATIO else "reached" if ratio >= target else "missed"
+        verdict = "inconclusive" if spread(rates[FIO]) > MAX_QUARTILE_RATIO else "reached" if ratio >= target else "missed"
         print(f"{title}: {ratio:.2f} (median of {len(rates[FIO])} rounds; target {target}): {verdict}")
 
 
