@@ -1,5 +1,5 @@
-// Micro-benchmarks of the engine with LMDB beside it in the same run: cached random get, and random-order puts into an empty
-// store with one flush at the end. The repetitions of all benchmarks are interleaved at random; the ratios at the end are
+// Micro-benchmarks of the engine with LMDB beside it in the same run: cached random get, one by one and 64 at once, and
+// random-order puts into an empty store with one flush at the end. The repetitions of all benchmarks are interleaved at random; the ratios at the end are
 // of medians. `bench_micro [--directory=DIR] [--benchmark_…]`.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -48,7 +48,8 @@ monterey::Task<> fill_store(std::string path) {
   co_await db.close();
 }
 
-enum class Form { copied, pinned };
+enum class Form { copied, pinned, many };
+constexpr std::size_t kBatch = 64;
 
 monterey::Task<> get_from_store(benchmark::State& state, Form form) {
   auto db = co_await open_store(store_path("read.store"));
@@ -62,13 +63,24 @@ monterey::Task<> get_from_store(benchmark::State& state, Form form) {
       auto value = co_await db.get(Key(bench::mix(++random) % kKeys).view());
       benchmark::DoNotOptimize(value);
     }
+  } else if (form == Form::many) {
+    std::vector<Key> keys(kBatch, Key(0));
+    std::vector<std::string_view> views(kBatch);
+    for ([[maybe_unused]] auto _ : state) {
+      for (std::size_t i = 0; i < kBatch; ++i) {
+        keys[i] = Key(bench::mix(++random) % kKeys);
+        views[i] = keys[i].view();
+      }
+      auto values = co_await db.get_many(views);
+      benchmark::DoNotOptimize(values);
+    }
   } else {
     for ([[maybe_unused]] auto _ : state) {
       auto value = co_await db.get_pinned(Key(bench::mix(++random) % kKeys).view());
       benchmark::DoNotOptimize(value);
     }
   }
-  state.SetItemsProcessed(state.iterations());
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(form == Form::many ? kBatch : 1));
   co_await db.close();
 }
 
@@ -78,6 +90,10 @@ void store_get(benchmark::State& state) {
 
 void store_get_pinned(benchmark::State& state) {
   run([&state] { return get_from_store(state, Form::pinned); });
+}
+
+void store_get_many(benchmark::State& state) {
+  run([&state] { return get_from_store(state, Form::many); });
 }
 
 void lmdb_get(benchmark::State& state) {
@@ -147,7 +163,7 @@ class RatioReporter final : public benchmark::ConsoleReporter {
     const double a = median(ours);
     const double b = median(theirs);
     if (a == 0 || b == 0) return;
-    fmt::print("{:<18} {:>9.0f} /s   {:<10} {:>9.0f} /s   ratio {:.2f} (target {:.1f})\n", ours, a, theirs, b, a / b,
+    fmt::print("{:<18} {:>9.0f} /s   {:<16} {:>9.0f} /s   ratio {:.2f} (target {:.1f})\n", ours, a, theirs, b, a / b,
                target);
   }
 
@@ -196,6 +212,7 @@ int main(int argc, char** argv) {
   };
   add("store_get", store_get);
   add("store_get_pinned", store_get_pinned);
+  add("store_get_many", store_get_many);
   add("lmdb_get", lmdb_get);
   add("store_put", store_put)->Iterations(1);
   add("lmdb_put", lmdb_put)->Iterations(1);
@@ -204,6 +221,8 @@ int main(int argc, char** argv) {
   fmt::print("\nmedians of the repetitions:\n");
   reporter.print_ratio("store_get", "lmdb_get", 1.5);
   reporter.print_ratio("store_get_pinned", "lmdb_get", 1.5);
+  reporter.print_ratio("store_get_many", "lmdb_get", 1.5);
+  reporter.print_ratio("store_get_many", "store_get_pinned", 2.0);
   reporter.print_ratio("store_put", "lmdb_put", 2.0);
   std::filesystem::remove_all(g_directory);
 }

@@ -81,6 +81,7 @@ class [[nodiscard]] GetManyOperation final : public Operation<GetManyOperation, 
   friend class Operation<GetManyOperation, PinnedValues>;
   GetManyOperation(PartitionCore* core, std::span<const std::string_view> keys) : core_(core), keys_(keys) {}
   bool try_now();
+  std::int32_t units() const noexcept { return static_cast<std::int32_t>(keys_.size() + 1); }
   PinnedValues take() { return std::move(result_); }
   monterey::Task<PinnedValues> later();
 

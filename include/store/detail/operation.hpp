@@ -5,6 +5,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstdint>
 #include <monterey/preempt.hpp>
 #include <monterey/task.hpp>
 #include <optional>
@@ -14,7 +15,8 @@
 namespace store::detail {
 
 // Derived provides, visible to Operation: `bool try_now()`, `T take()` (the result after try_now() returned true) and
-// `monterey::Task<T> later()`. Each is [[nodiscard]] itself: the attribute is not inherited.
+// `monterey::Task<T> later()`, which goes on where try_now() stopped: nothing runs between them. What takes longer than a
+// lookup hides units(). Each is [[nodiscard]] itself: the attribute is not inherited.
 template <class Derived, class T>
 class Operation {
  public:
@@ -25,6 +27,9 @@ class Operation {
   Operation() = default;
   ~Operation() = default;
 
+  // What try_now() takes of the task's budget.
+  std::int32_t units() const noexcept { return 1; }
+
  private:
   class Awaiter {
    public:
@@ -34,7 +39,7 @@ class Operation {
 
     bool await_ready() {
       done_ = operation_.try_now();
-      return done_ && !monterey::consume_budget();
+      return done_ && !monterey::detail::consume_budget(operation_.units());
     }
 
     bool await_suspend(std::coroutine_handle<> awaiting) {

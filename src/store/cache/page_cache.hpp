@@ -255,7 +255,7 @@ class PageCache {
   }
 
   // The bytes of a resident page without a pin, else null: good until the caller suspends or calls anything on this cache
-  // but peek(), try_pin(), resident() and touch(). For a descent that cannot suspend.
+  // but peek(), try_pin(), resident(), touch() and touch_record(). For a descent that cannot suspend.
   const std::byte* peek(const PagePointer& pointer) noexcept {
     detail::CacheCore& core = *core_;
     const std::uint32_t frame = core.find_loaded(pointer);
@@ -269,6 +269,18 @@ class PageCache {
 
   // Brings the table line of a page into the CPU's cache ahead of a lookup.
   void touch(PageNo page) const noexcept { __builtin_prefetch(&core_->table[core_->home(page.value)]); }
+  // Then the record; returns where the page's bytes lie, to be brought in as well. Only a hint, which may be of another
+  // version of the page; null when there is none.
+  const std::byte* touch_record(PageNo page) const noexcept {
+    const detail::CacheCore& core = *core_;
+    for (std::uint32_t i = core.home(page.value);; i = (i + 1) & core.table_mask) {
+      const detail::CacheEntry entry = core.table[i];
+      if (entry.page == 0) return nullptr;
+      if (entry.page != page.value) continue;
+      __builtin_prefetch(&core.records[entry.frame], 1);
+      return core.frame_data(entry.frame);
+    }
+  }
 
   // The page, pinned; read from the device if need be, by one read for all who wait. The read is queued when the task
   // first runs, so N such tasks started together make one submission. Requires: the caller holds no other pin while it

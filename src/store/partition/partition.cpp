@@ -31,18 +31,19 @@ std::optional<std::string> end_of_prefix(std::string prefix) {
 namespace detail {
 
 bool GetOperation::try_now() { return core_of(core_).try_get(key_, result_); }
-monterey::Task<std::optional<std::string>> GetOperation::later() { return core_->get(key_); }
+monterey::Task<std::optional<std::string>> GetOperation::later() { return core_->get(key_, core_->take_missed()); }
 
 bool ContainsOperation::try_now() { return core_of(core_).try_contains(key_, result_); }
-monterey::Task<bool> ContainsOperation::later() { return core_->contains(key_); }
+monterey::Task<bool> ContainsOperation::later() { return core_->contains(key_, core_->take_missed()); }
 
 bool GetPinnedOperation::try_now() { return core_of(core_).try_get_pinned(key_, result_); }
-monterey::Task<std::optional<PinnedValue>> GetPinnedOperation::later() { return core_->get_pinned(key_); }
+monterey::Task<std::optional<PinnedValue>> GetPinnedOperation::later() {
+  return core_->get_pinned(key_, core_->take_missed());
+}
 
 bool GetManyOperation::try_now() { return core_of(core_).try_get_many(keys_, result_); }
 monterey::Task<PinnedValues> GetManyOperation::later() {
-  result_.clear();
-  return core_->get_many(keys_);
+  return core_->get_many(keys_, std::move(result_), core_->take_missed_many());
 }
 
 bool PutOperation::try_now() { return core_of(core_).try_put(key_, value_); }

@@ -63,6 +63,13 @@ struct Found {
   Descent at;  // missing: the page that is not resident
 };
 
+// A lookup of a get_many that must read from the device.
+struct Missed {
+  std::size_t index = 0;  // of the key
+  Found found;            // missing or run
+  Generation seen;        // of the tree in which it was found so
+};
+
 class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
  public:
   struct Access {};  // only create() and open() make one
@@ -107,14 +114,19 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   };
 
   // --- reading (read.cpp) ---
+  // A try_ that returns false has to read from the device. take_missed() then gives the verb of its name what it found, to
+  // go on from in the same step: before anybody else runs.
   bool try_get(std::string_view key, std::optional<std::string>& result);
   bool try_contains(std::string_view key, bool& result);
   bool try_get_pinned(std::string_view key, std::optional<PinnedValue>& result);
   bool try_get_many(std::span<const std::string_view> keys, PinnedValues& result);
-  monterey::Task<std::optional<std::string>> get(std::string_view key);
-  monterey::Task<bool> contains(std::string_view key);
-  monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key);
-  monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys);
+  Found take_missed() { return missed_; }
+  std::vector<Missed> take_missed_many() { return std::move(missed_many_); }
+  monterey::Task<std::optional<std::string>> get(std::string_view key, Found found);
+  monterey::Task<bool> contains(std::string_view key, Found found);
+  monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key, Found found);
+  monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys, PinnedValues result,
+                                        std::vector<Missed> missed);
 
   // --- writing (write.cpp) ---
   // Under WalMode::per_op only with a ticket, for which the caller must then wait.
@@ -216,12 +228,15 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<std::vector<std::string>> check_meta();
 
   // read.cpp
+  std::optional<EntryView> find_in_buffers(std::string_view key) const;
   Found find(std::string_view key);
-  monterey::Task<Value> load_value(std::string_view key);
+  void find_together(std::span<const std::string_view> keys, std::size_t first, std::size_t count, PinnedValues& result,
+                     std::vector<Missed>& missed);
+  monterey::Task<Value> load_value(std::string_view key, Found found);
   PinnedValue pin_value(const Found& found);
   PinnedValue pin_value(Value value);
   static PinnedValue copy_value(std::string_view bytes);
-  monterey::Task<> load_into(std::string_view key, std::optional<PinnedValue>& result);
+  monterey::Task<> load_into(std::string_view key, Missed missed, std::optional<PinnedValue>& result);
 
   // write.cpp
   enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
@@ -310,6 +325,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Event flush_ended_;         // pulsed whenever a flush has succeeded or failed
   std::uint64_t flush_failures_ = 0;
   std::exception_ptr flush_error_;  // of the last failure
+
+  Found missed_;  // what the last try_ left for its verb
+  std::vector<Missed> missed_many_;
 
   mutable Stats counters_;  // the counters; gauges are filled in by stats()
 };

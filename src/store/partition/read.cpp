@@ -2,6 +2,7 @@
 // when the operation began.
 #include <algorithm>
 #include <cstring>
+#include <monterey/preempt.hpp>
 #include <monterey/when_all.hpp>
 
 #include "store/base/assert.hpp"
@@ -12,6 +13,9 @@
 namespace store::detail {
 
 namespace {
+
+constexpr std::size_t kLanes = 16;        // lookups that go down together
+constexpr std::size_t kKeysAtOnce = 128;  // some 20 µs of lookups: a longer get_many lets others run in between
 
 Found found_in_buffer(const EntryView& entry) {
   Found found;
@@ -49,13 +53,18 @@ Found found_in_leaf(const std::byte* page, std::string_view key, const Descent& 
 
 }  // namespace
 
-Found PartitionCore::find(std::string_view key) {
+std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key) const {
   if (active_.data && !active_.data->empty()) {
-    if (const auto entry = active_.data->find(key)) return found_in_buffer(*entry);
+    if (const auto entry = active_.data->find(key)) return entry;
   }
   for (auto buffer = frozen_.rbegin(); buffer != frozen_.rend(); ++buffer) {
-    if (const auto entry = buffer->data->find(key)) return found_in_buffer(*entry);
+    if (const auto entry = buffer->data->find(key)) return entry;
   }
+  return std::nullopt;
+}
+
+Found PartitionCore::find(std::string_view key) {
+  if (const auto entry = find_in_buffers(key)) return found_in_buffer(*entry);
   Found found;
   if (tree_.empty()) return found;
   found.at = Descent{tree_.page, tree_.height - 1u};
@@ -64,9 +73,57 @@ Found PartitionCore::find(std::string_view key) {
   return found;
 }
 
-// The value of `key`, wherever it is. The caller has a ReadHold.
-monterey::Task<PartitionCore::Value> PartitionCore::load_value(std::string_view key) {
-  Found found = find(key);
+// Looks up keys[first, first + count), at most kLanes, as far as pages are resident. All go down level by level, so that the
+// memory that one lookup waits for comes while the others are at work: first the cache's table, then record and page.
+void PartitionCore::find_together(std::span<const std::string_view> keys, std::size_t first, std::size_t count,
+                                  PinnedValues& result, std::vector<Missed>& missed) {
+  struct Lane {
+    std::size_t index;
+    Descent at;
+  };
+  std::array<Lane, kLanes> lanes;
+  std::size_t going = 0;
+  const auto settle = [&](std::size_t index, const Found& found) {
+    if (found.kind == Found::Kind::bytes) result[index].emplace(pin_value(found));
+    if (found.kind == Found::Kind::run) missed.push_back({index, found, tree_.generation});
+  };
+  for (std::size_t index = first; index < first + count; ++index) {
+    if (const auto entry = find_in_buffers(keys[index])) {
+      settle(index, found_in_buffer(*entry));
+    } else if (!tree_.empty()) {
+      lanes[going++] = {index, Descent{tree_.page, tree_.height - 1u}};
+    }
+  }
+  for (bool root = true; going > 0; root = false) {
+    for (std::size_t i = 0; i < going && !root; ++i) {
+      const std::byte* page = cache_.touch_record(lanes[i].at.page.page);
+      if (page == nullptr) continue;
+      lanes[i].at.level == 0 ? LeafView::prefetch(page) : BranchView::prefetch(page);
+    }
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < going; ++i) {
+      Lane lane = lanes[i];
+      const std::byte* page = visit(cache_, lane.at);
+      if (page == nullptr) {
+        Found found;
+        found.kind = Found::Kind::missing;
+        found.at = lane.at;
+        missed.push_back({lane.index, found, tree_.generation});
+      } else if (lane.at.level == 0) {
+        settle(lane.index, found_in_leaf(page, keys[lane.index], lane.at));
+      } else {
+        const BranchView branch(page);
+        lane.at = {branch.child(branch.find_child(keys[lane.index])), lane.at.level - 1};
+        cache_.touch(lane.at.page.page);
+        lanes[kept++] = lane;
+      }
+    }
+    going = kept;
+  }
+}
+
+// The value of `key`, wherever it is; `found` is what find() says now. The caller has a ReadHold.
+monterey::Task<PartitionCore::Value> PartitionCore::load_value(std::string_view key, Found found) {
   Value value;
   if (found.kind == Found::Kind::missing) {
     value.leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
@@ -119,17 +176,20 @@ bool PartitionCore::try_get(std::string_view key, std::optional<std::string>& re
   require_open();
   check_key(key);
   const Found found = find(key);
-  if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) return false;
+  if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
+    missed_ = found;
+    return false;
+  }
   if (found.kind == Found::Kind::bytes) result.emplace(found.bytes);
   ++counters_.gets;
   return true;
 }
 
-monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key) {
+monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, Found found) {
   require_open();
   const ReadHold hold(*this);
   ++counters_.gets;
-  const Value value = co_await load_value(key);
+  const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
   if (value.present) result.emplace(value.bytes);
   co_return std::move(result);
@@ -139,18 +199,19 @@ bool PartitionCore::try_contains(std::string_view key, bool& result) {
   require_open();
   check_key(key);
   const Found found = find(key);
-  if (found.kind == Found::Kind::missing) return false;
+  if (found.kind == Found::Kind::missing) {
+    missed_ = found;
+    return false;
+  }
   result = found.kind != Found::Kind::absent;
   ++counters_.gets;
   return true;
 }
 
-monterey::Task<bool> PartitionCore::contains(std::string_view key) {
+monterey::Task<bool> PartitionCore::contains(std::string_view key, Found found) {
   require_open();
   const ReadHold hold(*this);
   ++counters_.gets;
-  const Found found = find(key);
-  if (found.kind != Found::Kind::missing) co_return found.kind != Found::Kind::absent;
   const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
   co_return LeafView(leaf.data()).find(key).found;
 }
@@ -159,17 +220,20 @@ bool PartitionCore::try_get_pinned(std::string_view key, std::optional<PinnedVal
   require_open();
   check_key(key);
   const Found found = find(key);
-  if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) return false;
+  if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
+    missed_ = found;
+    return false;
+  }
   if (found.kind == Found::Kind::bytes) result.emplace(pin_value(found));
   ++counters_.gets;
   return true;
 }
 
-monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string_view key) {
+monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string_view key, Found found) {
   require_open();
   const ReadHold hold(*this);
   ++counters_.gets;
-  Value value = co_await load_value(key);
+  Value value = co_await load_value(key, found);
   std::optional<PinnedValue> result;
   if (value.present) result.emplace(pin_value(std::move(value)));
   co_return std::move(result);
@@ -180,11 +244,12 @@ bool PartitionCore::try_get_many(std::span<const std::string_view> keys, PinnedV
   for (const std::string_view key : keys) check_key(key);
   result.clear();
   result.resize(keys.size());
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const Found found = find(keys[i]);
-    if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) return false;
-    if (found.kind == Found::Kind::bytes) result[i].emplace(pin_value(found));
+  missed_many_.clear();
+  if (keys.size() > kKeysAtOnce) return false;
+  for (std::size_t first = 0; first < keys.size(); first += kLanes) {
+    find_together(keys, first, std::min(kLanes, keys.size() - first), result, missed_many_);
   }
+  if (!missed_many_.empty()) return false;
   counters_.gets += keys.size();
   return true;
 }
@@ -202,30 +267,41 @@ monterey::Task<> load_next(std::size_t* next, std::size_t count, Load* load) {
 
 }  // namespace
 
-monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string_view> keys) {
+// try_get_many() has looked up every key and left those in `missed`; none when there were too many of them for one step.
+monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string_view> keys, PinnedValues result,
+                                                     std::vector<Missed> missed) {
   require_open();
   const ReadHold hold(*this);
   counters_.gets += keys.size();
-  PinnedValues result(keys.size());
+  for (std::size_t first = 0; first < keys.size() && keys.size() > kKeysAtOnce; first += kLanes) {
+    find_together(keys, first, std::min(kLanes, keys.size() - first), result, missed);
+    co_await monterey::maybe_yield();
+  }
   // As many workers as reads may be in flight: all of them queue their reads before the core submits.
   struct Load {
     PartitionCore* core;
     std::span<const std::string_view> keys;
+    const std::vector<Missed>* missed;
     PinnedValues* result;
-    monterey::Task<> operator()(std::size_t index) const { return core->load_into(keys[index], (*result)[index]); }
-  } load{this, keys, &result};
+    monterey::Task<> operator()(std::size_t i) const {
+      const Missed& one = (*missed)[i];
+      return core->load_into(keys[one.index], one, (*result)[one.index]);
+    }
+  } load{this, keys, &missed, &result};
   std::size_t next = 0;
   std::vector<monterey::Task<>> workers;
-  const std::size_t count = std::min(keys.size(), config_.io_depth);
+  const std::size_t count = std::min(missed.size(), config_.io_depth);
   workers.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) workers.push_back(load_next(&next, keys.size(), &load));
+  for (std::size_t i = 0; i < count; ++i) workers.push_back(load_next(&next, missed.size(), &load));
   co_await monterey::when_all(std::move(workers));
   co_return std::move(result);
 }
 
-monterey::Task<> PartitionCore::load_into(std::string_view key, std::optional<PinnedValue>& result) {
-  const ReadHold hold(*this);  // the tree may have changed since the batch began
-  Value value = co_await load_value(key);
+monterey::Task<> PartitionCore::load_into(std::string_view key, Missed missed, std::optional<PinnedValue>& result) {
+  const ReadHold hold(*this);
+  // The tree may have changed since; then what was found may be gone.
+  const Found found = missed.seen == tree_.generation ? missed.found : find(key);
+  Value value = co_await load_value(key, found);
   if (value.present) result.emplace(pin_value(std::move(value)));
 }
 

@@ -278,7 +278,7 @@ monterey::Task<> PartitionCore::write(WriteBatch batch) {
 
 monterey::Task<bool> PartitionCore::matches(std::string_view key, std::optional<std::string_view> expected) {
   const ReadHold hold(*this);
-  const Value value = co_await load_value(key);
+  const Value value = co_await load_value(key, find(key));
   co_return value.present == expected.has_value() && (!value.present || value.bytes == *expected);
 }
 

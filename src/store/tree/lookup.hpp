@@ -22,16 +22,22 @@ struct Descent {
   unsigned level = 0;
 };
 
+// The page at `at` if it is resident, else null; readable until the next call on the cache or suspension.
+// Errors: corruption when the page is not of its level.
+inline const std::byte* visit(PageCache& cache, const Descent& at) {
+  const std::byte* page = cache.peek(at.page);
+  if (page != nullptr && page_level(page) != at.level) [[unlikely]]
+    throw_wrong_level(at.page, at.level, page_level(page));
+  return page;
+}
+
 // Goes down from `at` while pages are resident. Returns the leaf's bytes, readable until the next call on the cache or
 // suspension, or null: then `at` names the page that is missing. Requires: a tree that is not empty.
 // Errors: corruption when a page is not of its parent's level less one.
 inline const std::byte* descend(PageCache& cache, std::string_view key, Descent& at) {
   for (;;) {
-    const std::byte* page = cache.peek(at.page);
-    if (page == nullptr) return nullptr;
-    if (page_level(page) != at.level) [[unlikely]]
-      throw_wrong_level(at.page, at.level, page_level(page));
-    if (at.level == 0) return page;
+    const std::byte* page = visit(cache, at);
+    if (page == nullptr || at.level == 0) return page;
     const BranchView branch(page);
     at.page = branch.child(branch.find_child(key));
     --at.level;

@@ -311,7 +311,9 @@ TEST(Cost, AColdGetIsOneReadOfOneBlock) {
     for (std::uint64_t i = 0; i < 60; ++i) {
       for (const std::uint64_t expected : {1u, 0u}) {  // cold, then cached
         disk->reset_counts();
+        const std::uint64_t hits = db.stats().cache_hits;
         const std::optional<std::string> value = co_await db.get(ColdLeaves::key(i));
+        EXPECT_EQ(db.stats().cache_hits - hits, expected == 1 ? 2u : 3u) << "a page was looked for twice";
         EXPECT_EQ(value, std::string(kValueBytes, 'v'));
         EXPECT_EQ(disk->counts().reads, expected);
         EXPECT_EQ(disk->counts().blocks_read, expected);
@@ -342,6 +344,7 @@ TEST(Cost, GetManyOf64MissesHasAllReadsInFlightAtOnce) {
     auto db = co_await ColdLeaves::open(std::make_unique<MemBlockDevice>(disk));
     disk->reset_counts();
     disk->complete(Completion::held);
+    const std::uint64_t hits = db.stats().cache_hits;
     auto reading = monterey::spawn(get_cold(db));
     co_await monterey::yield();  // one turn: what is in flight after it goes to the kernel in one submission
     EXPECT_EQ(disk->held(DeviceOp::read), 64u);
@@ -351,6 +354,7 @@ TEST(Cost, GetManyOf64MissesHasAllReadsInFlightAtOnce) {
     EXPECT_TRUE(all_are_there(values));
     EXPECT_GE(disk->counts().max_reads_in_flight, 60u);
     EXPECT_EQ(disk->counts().blocks_read, 64u);
+    EXPECT_EQ(db.stats().cache_hits - hits, 2 * 64u) << "a page was looked for twice";
     co_await db.close();
   };
   run_in_cluster(ColdLeaves::config().buffer_config(), task);
