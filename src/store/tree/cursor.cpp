@@ -49,10 +49,13 @@ TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_p
 
 void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
   pin_ = cache.try_user_pin(pin);
-  copy_in_use_ = !pin_;
-  if (!copy_in_use_) return;
+  if (pin_) {
+    copy_in_use_ = false;
+    return;
+  }
   if (!copy_) copy_ = std::make_unique<std::array<std::byte, kPageBytes>>();
   std::memcpy(copy_->data(), pin.data(), kPageBytes);
+  copy_in_use_ = true;
 }
 
 void TreeCursor::reset() {
@@ -81,7 +84,7 @@ monterey::Task<> TreeCursor::descend(PagePointer page, unsigned level, Toward to
     std::uint32_t slot = 0;
     if (toward == Toward::key) slot = branch.find_child(key);
     if (toward == Toward::last) slot = branch.count() - 1;
-    path_.push_back(Step{page, level, slot, child_});
+    path_.push_back(Step{{page, level, slot}, child_});
     child_.assign_child(path_.back().range, branch, slot);
     page = branch.child(slot);
   }
@@ -91,6 +94,7 @@ monterey::Task<> TreeCursor::seek(std::string key) {
   reset();
   leaves_in_a_row_ = 0;
   prefetch_pages_ = 0;
+  ahead_ = 0;
   if (root_.empty()) co_return;
   child_ = Range{};
   co_await descend(root_.page, root_.height - 1u, Toward::key, key);
@@ -103,6 +107,7 @@ monterey::Task<> TreeCursor::seek_before(std::optional<std::string> key) {
   reset();
   leaves_in_a_row_ = 0;
   prefetch_pages_ = 0;
+  ahead_ = 0;
   if (root_.empty()) co_return;
   child_ = Range{};
   co_await descend(root_.page, root_.height - 1u, key ? Toward::key : Toward::last, key ? *key : std::string_view());
@@ -137,15 +142,54 @@ monterey::Task<> TreeCursor::prev() {
   return leave_leaf(-1);
 }
 
-void TreeCursor::read_ahead(const std::byte* page, std::uint32_t slot, int direction) {
+// The cursor goes to the next leaf, which path_ leads to already.
+void TreeCursor::read_ahead(int direction) {
+  if (direction != direction_) {
+    direction_ = direction;
+    leaves_in_a_row_ = 0;
+    prefetch_pages_ = 0;
+    ahead_ = 0;
+  }
   if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) return;
   prefetch_pages_ = std::clamp(prefetch_pages_ * 2, 4u, std::max(prefetch_limit_, 4u));
-  const BranchView branch(page);
-  for (std::uint32_t i = 1; i <= prefetch_pages_; ++i) {
-    const std::int64_t at = std::int64_t{slot} + direction * std::int64_t{i};
-    if (at < 0 || at >= branch.count()) break;
-    cache_.prefetch(branch.child(static_cast<std::uint32_t>(at)), monterey::IoClass::background, Reuse::unlikely);
+  if (ahead_ > 0) --ahead_;
+  if (ahead_ == 0) ahead_path_.assign(path_.begin(), path_.end());
+  if (ahead_ > prefetch_pages_ / 2) return;
+  while (ahead_ < prefetch_pages_) {
+    const std::optional<PagePointer> leaf = next_ahead();
+    if (!leaf) return;
+    cache_.prefetch(*leaf, monterey::IoClass::background, Reuse::unlikely);
+    ++ahead_;
   }
+}
+
+// The leaf behind the one asked for last. nullopt at the end of the tree, and when a branch must be read first.
+std::optional<PagePointer> TreeCursor::next_ahead() {
+  while (!ahead_path_.empty()) {
+    Place& step = ahead_path_.back();
+    const PageCache::Pin pin = cache_.try_pin(step.branch);
+    if (!pin) {
+      cache_.prefetch(step.branch, monterey::IoClass::background);
+      return std::nullopt;
+    }
+    // Damage is for the cursor to report, when it comes here.
+    if (page_level(pin.data()) != step.level) return std::nullopt;
+    const BranchView branch(pin.data());
+    const std::uint32_t outermost = direction_ > 0 ? branch.count() - 1 : 0;
+    if (step.slot == outermost) {
+      ahead_path_.pop_back();
+      continue;
+    }
+    if (step.slot == kNoSlot) {
+      step.slot = direction_ > 0 ? 0 : branch.count() - 1;
+    } else {
+      step.slot = direction_ > 0 ? step.slot + 1 : step.slot - 1;
+    }
+    const PagePointer child = branch.child(step.slot);
+    if (step.level == 1) return child;
+    ahead_path_.push_back(Place{child, step.level - 1, kNoSlot});
+  }
+  return std::nullopt;
 }
 
 // To the nearest leaf with an entry on that side; an empty leaf is passed over.
@@ -167,7 +211,7 @@ monterey::Task<> TreeCursor::leave_leaf(int direction) {
       child = branch.child(step.slot);
       child_.assign_child(step.range, branch, step.slot);
       level = step.level - 1;
-      if (level == 0) read_ahead(pin.data(), step.slot, direction);
+      if (level == 0) read_ahead(direction);
     }
     if (child.is_null()) co_return;  // the end
     co_await descend(child, level, direction > 0 ? Toward::first : Toward::last, {});

@@ -5,7 +5,8 @@
 // Every page that the cursor enters has to hold keys of its own range only, which its parents' separators bound: so keys ascend
 // from leaf to leaf and a walk ends, whatever pointers a crafted store has.
 //
-// Read-ahead: none for the first leaves; then twice as many of the following siblings at each step, up to the limit.
+// Read-ahead: none for the first leaves; then twice as many of the following leaves at each step, up to the limit, over the
+// borders of branches. A branch that is not resident is asked for first, and its leaves at a later step.
 #pragma once
 
 #include <array>
@@ -59,13 +60,16 @@ class TreeCursor {
     bool covers(std::string_view prefix, std::string_view first, std::string_view last) const;
   };
 
-  // A branch on the way down, its range, and the child taken.
-  struct Step {
+  // A branch on the way down, and the child taken.
+  struct Place {
     PagePointer branch;
-    unsigned level;
-    std::uint32_t slot;
-    Range range;
+    unsigned level = 0;
+    std::uint32_t slot = 0;  // kNoSlot: none yet
   };
+  struct Step : Place {
+    Range range;  // of the branch
+  };
+  static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   enum class Toward { key, first, last };
 
   // What the cursor reads its leaf through.
@@ -87,13 +91,17 @@ class TreeCursor {
   // To a leaf below `page`, whose range is in child_.
   monterey::Task<> descend(PagePointer page, unsigned level, Toward toward, std::string_view key);
   monterey::Task<> leave_leaf(int direction);
-  void read_ahead(const std::byte* branch, std::uint32_t slot, int direction);
+  void read_ahead(int direction);
+  std::optional<PagePointer> next_ahead();
 
   PageCache& cache_;
   TreeRoot root_;
   std::uint32_t prefetch_limit_;
   std::uint32_t prefetch_pages_ = 0;
   std::uint32_t leaves_in_a_row_ = 0;
+  int direction_ = +1;             // of the last leaves
+  std::vector<Place> ahead_path_;  // of the leaf asked for last
+  std::uint32_t ahead_ = 0;        // leaves between it, included, and the cursor
   std::vector<Step> path_;
   Range child_;  // of the page that is entered next, then of the leaf
   Leaf leaf_;

@@ -25,8 +25,9 @@ struct RunValue {
 // Errors: corruption naming the run, io_error.
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class);
 
-// Writes `value` and its table of CRCs to `blocks`, which must be as long as its run. The value must live until the task
-// ends. Returns the reference, born in `birth`. Durability: none before the next sync of the device.
+// Writes `value` and its table of CRCs to `blocks`, which must be as long as its run, by several writes at once; from page-
+// aligned memory without a copy. The value must live until the task ends. Returns the reference, born in `birth`.
+// Durability: none before the next sync of the device.
 monterey::Task<OverflowRef> write_run(BlockDevice& device, Extent blocks, std::string_view value, Generation birth);
 
 }  // namespace store

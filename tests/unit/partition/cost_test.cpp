@@ -395,6 +395,64 @@ TEST(Cost, GetManyOf64MissesInAFileTakesFewSystemCalls) {
   }
 }
 
+// --- large I/O ---
+
+TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    co_await ColdLeaves::write(std::make_unique<MemBlockDevice>(disk));
+    for (const bool reverse : {false, true}) {
+      auto db = co_await Partition::open(std::make_unique<MemBlockDevice>(disk), ColdLeaves::config());
+      disk->record(true);
+      ScanOptions options;
+      options.reverse = reverse;
+      auto scan = co_await db.scan("", std::nullopt, options);
+      std::uint64_t entries = 0;
+      while (co_await scan.advance()) ++entries;
+      EXPECT_EQ(entries, ColdLeaves::kKeys);
+      disk->record(false);
+      std::size_t waited = 0;
+      std::size_t ahead = 0;
+      for (const test::Operation& operation : disk->take_trace()) {
+        waited += operation.io_class == monterey::IoClass::foreground;
+        ahead += operation.io_class == monterey::IoClass::background;
+      }
+      // A branch, and the leaves before read-ahead begins; the root was read by open(). Over the borders of branches too.
+      EXPECT_LE(waited, 5u);
+      EXPECT_GT(ahead, 900u);
+      EXPECT_EQ(waited + ahead + 1, db.stats().tree_pages) << "each page once";
+      co_await db.close();
+    }
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
+monterey::Task<> put_value(Partition& db, std::string value) { co_await db.put("long", value); }
+
+TEST(Cost, ALongValueIsWrittenBySeveralWritesAtOnce) {
+  const auto disk = std::make_shared<MemDisk>();
+  const PartitionConfig config = ColdLeaves::config();
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    std::string value(3'000'000, 'l');
+    for (std::size_t i = 0; i < value.size(); i += 1'000) value[i] = static_cast<char>(i / 1'000);
+    disk->complete(Completion::held);
+    auto putting = monterey::spawn(put_value(db, value));
+    for (int turn = 0; turn < 100 && disk->held() < 4; ++turn) {
+      if (disk->held(DeviceOp::grow) > 0) disk->release_all();
+      co_await monterey::yield();
+    }
+    EXPECT_EQ(disk->held(DeviceOp::write), 4u);
+    disk->complete(Completion::at_once);
+    disk->release_all();
+    co_await std::move(putting);
+    const std::optional<std::string> found = co_await db.get("long");
+    EXPECT_TRUE(found == value);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
 // --- beside a flush ---
 
 TEST(Cost, ReadsAndPutsCompleteBetweenTwoWritesOfAFlush) {

@@ -350,7 +350,7 @@ TEST(FailedPut, OfALongValueChangesNothing) {
     co_await db.put("large", model["large"]);
     co_await db.flush();
     const std::string longer(3'000'000, 'L');
-    for (std::uint64_t i = 0; i < 3; ++i) {  // of its three writes of 1 MiB
+    for (std::uint64_t i = 0; i < 12; ++i) {  // of its writes of 256 KiB
       disk->inject({.op = DeviceOp::write, .skip = i});
       co_await expect_error(test::put(db, "large", longer), Errc::io_error, "memory|injected failure");
       disk->clear_faults();
