@@ -83,7 +83,7 @@ class Run {
     std::vector<std::pair<std::string, std::string>> expected;
     std::size_t next = 0;
     bool reverse = false;
-    bool unlimited = false;
+    std::uint64_t left = 0;  // of the limit
   };
 
   std::uint64_t below(std::uint64_t n) { return std::uniform_int_distribution<std::uint64_t>(0, n - 1)(random_); }
@@ -254,12 +254,11 @@ class Run {
     std::vector<std::pair<std::string, std::string>> want;
     for (auto at = model_.lower_bound(from); at != model_.end() && (!to || at->first < *to); ++at) want.push_back(*at);
     if (options.reverse) std::ranges::reverse(want);
-    if (want.size() > options.limit) want.resize(options.limit);
     Scan scan = co_await db.scan(from, to, options);
-    scans_.push_back(OpenScan{std::move(scan), std::move(want), 0, options.reverse, options.limit > model_.size()});
+    scans_.push_back(OpenScan{std::move(scan), std::move(want), 0, options.reverse, options.limit});
   }
 
-  // Goes to a random place of the range; what a limit counts is left alone.
+  // Goes to a random place of the range; the limit counts on.
   monterey::Task<> seek_scan(OpenScan& open) {
     const std::string target = key();
     co_await open.scan.seek(target);
@@ -274,10 +273,10 @@ class Run {
   monterey::Task<> advance_scan() {
     if (scans_.empty()) co_return;
     const auto at = scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size()));
-    if (at->unlimited && below(4) == 0) co_await seek_scan(*at);
+    if (below(4) == 0) co_await seek_scan(*at);
     for (std::uint64_t steps = 1 + below(below(5) == 0 ? 500 : 20); steps > 0; --steps) {
       const bool more = co_await at->scan.advance();
-      EXPECT_EQ(more, at->next < at->expected.size()) << where() << ": scan, entry " << at->next;
+      EXPECT_EQ(more, at->next < at->expected.size() && at->left > 0) << where() << ": scan, entry " << at->next;
       if (!more || testing::Test::HasFailure()) {
         scans_.erase(at);
         co_return;
@@ -286,6 +285,7 @@ class Run {
       EXPECT_TRUE(at->scan.value() == at->expected[at->next].second)
           << where() << ": scan, value of entry " << at->next;
       ++at->next;
+      --at->left;
     }
   }
 

@@ -98,7 +98,13 @@ ScanCore::Step ScanCore::step() {
 }
 
 std::optional<bool> ScanCore::try_advance() {
-  const Step result = step();
+  Step result = Step::end;
+  try {
+    result = step();
+  } catch (...) {
+    end_by(std::current_exception());
+    throw;
+  }
   if (result == Step::wait || (result == Step::found && run_)) return std::nullopt;
   done_ = result == Step::end;
   has_key_ = !done_;
@@ -111,16 +117,20 @@ std::optional<bool> ScanCore::try_advance() {
   return true;
 }
 
-// try_advance() ran before it and could not finish; the sources are where it left them. An error ends the scan: where it
-// stood is not known any more, and a scan never skips.
+// try_advance() ran before it and could not finish; the sources are where it left them. An error, there or here, ends the
+// scan: where it stood is not known any more, and a scan never skips.
 monterey::Task<bool> ScanCore::advance() {
   try {
     co_return co_await find_next();
   } catch (...) {
-    error_ = std::current_exception();
-    value_ = {};
+    end_by(std::current_exception());
     throw;
   }
+}
+
+void ScanCore::end_by(std::exception_ptr error) {
+  error_ = std::move(error);
+  value_ = {};
 }
 
 monterey::Task<bool> ScanCore::find_next() {
@@ -230,7 +240,14 @@ bool AdvanceOperation::try_now() {
   return result.has_value();
 }
 
-monterey::Task<bool> AdvanceOperation::later() { return core_.advance(); }
+monterey::Task<bool> AdvanceOperation::later() {
+  try {
+    return core_.advance();
+  } catch (...) {  // no memory for the task
+    core_.end_by(std::current_exception());
+    throw;
+  }
+}
 
 }  // namespace store::detail
 

@@ -28,6 +28,8 @@ class ScanCore {
   // One step without suspension; nullopt: await advance().
   std::optional<bool> try_advance();
   monterey::Task<bool> advance();
+  // An error ends the scan until it is sought anew.
+  void end_by(std::exception_ptr error);
   monterey::Task<> seek(std::string key);
 
   std::string_view key() const { return key_; }

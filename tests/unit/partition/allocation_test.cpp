@@ -179,6 +179,55 @@ TEST(OutOfMemory, ReadsLoseNothing) {
   fail_each(verb, 50);
 }
 
+// Wherever it fails: what comes before the failure has no gap, and nothing comes after it.
+TEST(OutOfMemory, AScanNeverSkips) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_base(disk, model);
+    auto db = co_await open_on(disk);
+    for (int i = 0; i < 300; i += 7) {
+      const std::string key = numbered("key", i) + std::string(static_cast<std::size_t>(i % 50), 'k');
+      co_await db.put(key, "buffered");
+      model[key] = "buffered";
+    }
+    // With all of the users' pins taken, leaves are copied.
+    std::vector<PinnedValue> pins;
+    bool failed = true;
+    for (std::uint64_t nth = 1; failed || pins.empty(); ++nth) {
+      if (!failed) {
+        nth = 1;
+        while (pins.size() < small_config().cache_pages / 2) {
+          auto value = co_await db.get_pinned("key000001");
+          pins.push_back(std::move(*value));
+        }
+      }
+      failed = false;
+      auto scan = co_await db.scan("");
+      auto next = model.begin();
+      const FailingAllocation failing(nth);
+      for (int advances = 0; advances < 1'000; ++advances) {
+        bool more = false;
+        try {
+          more = co_await scan.advance();
+        } catch (const std::bad_alloc&) {
+          failed = true;
+          continue;
+        }
+        if (!more && !failed && next == model.end()) break;
+        EXPECT_TRUE(more && !failed && next != model.end()) << "allocation " << nth << ": it goes on";
+        if (!more || next == model.end()) break;
+        EXPECT_EQ(scan.key(), next->first) << "allocation " << nth;
+        ++next;
+      }
+      if (testing::Test::HasFailure()) break;
+    }
+    pins.clear();
+    co_await db.close();
+  });
+}
+
 // A scan that goes gives back what only it could read, in a destructor: that may be remembered or not, but nothing throws.
 TEST(OutOfMemory, TheEndOfAScanNeverFails) {
   if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";

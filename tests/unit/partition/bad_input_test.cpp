@@ -554,6 +554,57 @@ TEST(AfterClose, MemoryAndDeviceDoNotWaitForTheHandle) {
   });
 }
 
+// The tasks that the verbs return may be kept, started late, or never.
+TEST(AfterDrop, ATaskThatWasNeverStartedDoesNothingAndKeepsWhatItNeeds) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    co_await make_store(disk, model);
+    const std::size_t free_bytes = monterey::FixedBufs::current().free_bytes();
+    std::optional<Partition> db(co_await open_on(disk));
+    const std::uint64_t generation = db->stats().generation;
+    WriteBatch batch;
+    batch.put("never", "written");
+    {
+      const monterey::Task<> write = db->write(std::move(batch));
+      const monterey::Task<Scan> scan = db->scan("");
+      const monterey::Task<Scan> prefix = db->scan_prefix("key");
+      const monterey::Task<> flush = db->flush();
+      const monterey::Task<> sync = db->sync();
+      const monterey::Task<CheckReport> check = db->check();
+      const monterey::Task<> close = db->close();
+    }
+    EXPECT_EQ(db->stats().generation, generation);
+    co_await expect_holds(*db, model);
+    batch.clear();
+    batch.put("late", "written");
+    std::optional<monterey::Task<>> write(db->write(std::move(batch)));
+    std::optional<monterey::Task<Scan>> scan(db->scan("key000000", "key000002"));
+    monterey::Task<> flush = db->flush();
+    std::optional<monterey::Task<CheckReport>> never(db->check());
+    db.reset();  // they are all that is left of it
+    co_await std::move(*write);
+    write.reset();
+    co_await std::move(flush);
+    model["late"] = "written";
+    {
+      Scan started = co_await std::move(*scan);
+      scan.reset();
+      std::size_t entries = 0;
+      while (co_await started.advance()) ++entries;
+      EXPECT_EQ(entries, 2u);
+    }
+    EXPECT_LT(monterey::FixedBufs::current().free_bytes(), free_bytes);
+    never.reset();
+    for (int turn = 0; turn < 100 && disk.use_count() != 1; ++turn) co_await monterey::yield();
+    EXPECT_EQ(monterey::FixedBufs::current().free_bytes(), free_bytes);
+    auto again = co_await open_on(disk);
+    co_await expect_holds(again, model);
+    co_await expect_clean(again);
+    co_await again.close();
+  });
+}
+
 TEST(AfterDrop, ReadAheadKeepsTheDeviceUntilItHasEnded) {
   auto disk = std::make_shared<MemDisk>();
   on_core(kArena, [&]() -> monterey::Task<> {

@@ -314,6 +314,79 @@ TEST(Damage, AnUnreadableMetaBlockIsABadCopy) {
   });
 }
 
+// Unlike a slot of which both copies are bad, one that cannot be read may hold the newest state.
+TEST(Damage, ASlotThatCannotBeReadIsNotPassedOver) {
+  on_core(kArena, []() -> monterey::Task<> {
+    TwoCommits made;
+    co_await make_two_commits(made);
+    const std::string before = test::image(*made.disk);
+    for (const std::uint32_t lost : {made.slot, 1 - made.slot}) {
+      made.disk->on_operation = [lost](const test::Operation& operation) -> std::optional<Error> {
+        const bool hit = operation.covers(meta_block(lost, 0)) || operation.covers(meta_block(lost, 1));
+        if (operation.op != test::DeviceOp::read || !hit) return std::nullopt;
+        return Error::from_errno(EIO, "the slot is gone");
+      };
+      const std::string words = fmt::format("slot {}|the slot is gone|newest|allow_rollback", lost);
+      co_await expect_error(open_and_close(made.disk), Errc::io_error, words);
+      co_await expect_error(open_and_close(made.disk, OpenOptions{.read_only = true}), Errc::io_error, words);
+      auto create = test::discard(Partition::open_or_create(test::device_on(made.disk), small_config()));
+      co_await expect_error(std::move(create), Errc::io_error, words);
+      auto db = co_await open_on(made.disk, OpenOptions{.allow_rollback = true, .read_only = true});
+      co_await expect_holds(db, lost == made.slot ? made.older : made.newer);
+      co_await db.close();
+      made.disk->on_operation = nullptr;
+      EXPECT_TRUE(test::image(*made.disk) == before);
+    }
+    auto db = co_await open_on(made.disk);
+    co_await expect_holds(db, made.newer);
+    co_await db.close();
+  });
+}
+
+// What a scan cannot read ends it: it never goes on behind a gap. A seek begins anew.
+TEST(Damage, AnErrorEndsAScan) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    co_await make_store(disk, model, 1'000);
+    const PageNo leaf = test::leaf_of(*disk, "key000500");
+    for (const bool reverse : {false, true}) {
+      auto db = co_await open_on(disk);
+      flip_bit(*disk, leaf, 1'234);
+      ScanOptions options;
+      options.reverse = reverse;
+      auto scan = co_await db.scan("key000400", "key000600", options);
+      const std::string words = fmt::format("page {}: |crc", leaf.value);
+      std::size_t seen = 0;
+      bool failed = false;
+      while (!failed && seen < 200) {
+        try {
+          const bool more = co_await scan.advance();
+          EXPECT_TRUE(more);
+          ++seen;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.errc(), Errc::corruption);
+          expect_words(error.what(), words);
+          failed = true;
+        }
+      }
+      EXPECT_TRUE(failed);
+      EXPECT_GT(seen, 0u);
+      EXPECT_LT(seen, 110u);
+      EXPECT_TRUE(scan.value().empty());
+      flip_bit(*disk, leaf, 1'234);
+      // Also when the page could be read now.
+      for (int i = 0; i < 3; ++i) co_await expect_error(test::advance(scan), Errc::corruption, words);
+      co_await scan.seek("key000500");
+      const bool more = co_await scan.advance();
+      EXPECT_TRUE(more);
+      EXPECT_EQ(scan.key(), "key000500");
+      EXPECT_EQ(scan.value(), model["key000500"]);
+      co_await db.close();
+    }
+  });
+}
+
 TEST(Damage, ASlotWithoutAGoodCopyIsACommitThatNeverWas) {
   on_core(kArena, []() -> monterey::Task<> {
     TwoCommits made;
