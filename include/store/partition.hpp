@@ -193,7 +193,8 @@ class Partition {
   [[nodiscard]] monterey::Task<CheckReport> check(CheckOptions options = {}) const;
   Stats stats() const;
 
-  // Refuses new work, waits for work in flight, flushes, and gives the device back. Live scans then give `closed`.
+  // Refuses new work, waits for work in flight, flushes, and gives the device back, also when it throws because the flush
+  // failed, or `poisoned` because an earlier one did and took writes with it. Live scans then give `closed`.
   [[nodiscard]] monterey::Task<> close();
 
  private:

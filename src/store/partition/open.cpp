@@ -278,6 +278,12 @@ monterey::Task<> PartitionCore::close() {
     } catch (...) {
       error = std::current_exception();
     }
+  } else if (!read_only_ && !(active_.data->empty() && frozen_.empty())) {
+    // Nobody may have heard of it: the flush that failed was one in the background, and its writes were acknowledged.
+    error = std::make_exception_ptr(Error(
+        Errc::poisoned, fmt::format("{}: closed after a failure that left the device's state unknown ({}): what was "
+                                    "written last may be lost; reopen the store to recover",
+                                    device_->name(), poisoned_)));
   }
   while (flushing_) co_await flush_ended_.wait();
   if (log_) co_await log_->stop();

@@ -249,7 +249,7 @@ monterey::Task<bool> fail_one(const Base& base, DeviceOp op, std::uint64_t numbe
     co_await expect_error(db.flush(), Errc::poisoned, words);
     co_await expect_error(db.sync(), Errc::poisoned, words);
     co_await expect_holds(db, model);
-    co_await db.close();
+    co_await expect_error(db.close(), Errc::poisoned, words);
     // The commit may have reached the device or not; half of it may not.
     auto again = co_await open_on(disk);
     const Model found = co_await test::contents(again);
@@ -365,6 +365,31 @@ TEST(FailedPut, OfALongValueChangesNothing) {
     co_await expect_holds(again, model);
     co_await expect_clean(again);
     co_await again.close();
+  });
+}
+
+// The writes were acknowledged, and the flush that failed was nobody's: close() is the last to tell.
+TEST(FailedFlush, ThatNobodyWaitedForIsToldByClose) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    auto db = co_await Partition::create(device_on(disk), small_config());
+    disk->inject({.op = DeviceOp::sync});
+    for (int i = 0; i < 3'000 && db.stats().poisoned.empty(); ++i) {
+      co_await db.put(numbered("key", i), "value");
+      co_await monterey::yield();
+    }
+    EXPECT_FALSE(db.stats().poisoned.empty());
+    co_await expect_error(db.close(), Errc::poisoned, "memory|injected failure|may be lost|reopen");
+    co_await expect_error(db.close(), Errc::closed, "closed");
+    auto again = co_await open_on(disk);
+    co_await expect_holds(again, model);
+    co_await again.close();
+    auto last = co_await open_on(disk);
+    disk->inject({.op = DeviceOp::sync});
+    co_await last.put("key", "value");
+    co_await expect_error(last.flush(), Errc::io_error, "injected failure");
+    co_await expect_error(last.close(), Errc::poisoned, "may be lost");
   });
 }
 
