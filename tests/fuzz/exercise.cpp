@@ -22,6 +22,8 @@ bool is_of_damage(Errc errc) {
 }
 
 void judge(const Error& error) {
+  // A meta page may say so of any store.
+  if (std::string_view(error.what()).ends_with("log on a device of its own; open it with that device")) return;
   if (!is_of_damage(error.errc())) fail(std::string("an unexpected error: ") + error.what());
   require(std::string_view(error.what()).size() > 20, "an error without a text");
 }
@@ -159,7 +161,8 @@ class Exercise {
   monterey::Task<> check(bool* ok) {
     const CheckReport report = co_await db_.check();
     require(report.ok == report.errors.empty(), "a check without a verdict");
-    *ok = report.ok;
+    // It looks at the last commit only: a crafted log may have brought anything into the buffers.
+    *ok = report.ok && db_.stats().buffered_entries == 0;
     entries_ = report.entries;
   }
 
@@ -188,9 +191,14 @@ monterey::Task<> open(std::shared_ptr<test::MemDisk> disk, HowToOpen how, std::o
 
 }  // namespace
 
+HowToOpen how_to_open(std::uint8_t options) {
+  constexpr WalMode kModes[] = {WalMode::none, WalMode::none, WalMode::batched, WalMode::per_op};
+  return {(options & 1) != 0, (options & 2) != 0, (options & 4) != 0, kModes[(options >> 3) & 3]};
+}
+
 PartitionConfig small_config(HowToOpen how) {
   return {.cache_pages = how.small_cache ? 8u : 64u,
-          .wal_mode = WalMode::none,
+          .wal_mode = how.wal_mode,
           .write_buffer_bytes = 32u << 10,
           .io_depth = 16};
 }

@@ -6,6 +6,7 @@
 //    that is wrong after a flush.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <monterey/task.hpp>
 #include <store/config.hpp>
@@ -19,8 +20,11 @@ struct HowToOpen {
   bool read_only = false;
   bool allow_rollback = false;
   bool small_cache = false;
+  WalMode wal_mode = WalMode::none;
 };
 
+// From the lowest five bits.
+HowToOpen how_to_open(std::uint8_t options);
 PartitionConfig small_config(HowToOpen how = {});
 
 // Opens the store for reading and checks it. Errors: those of the engine.

@@ -13,17 +13,17 @@ Image decode_image(Bytes bytes) {
   constexpr std::uint64_t kRoom = 64;  // blocks that the device may grow by
   Input input(bytes);
   const std::uint8_t options = input.byte();
-  Image image{std::make_shared<test::MemDisk>(), {(options & 1) != 0, (options & 2) != 0, (options & 4) != 0}};
+  Image image{std::make_shared<test::MemDisk>(), how_to_open(options)};
   std::uint32_t blocks = 0;
   while (!input.empty()) {
     const auto content = input.take(input.number<std::uint16_t>() % (kPageBytes + 1));
     const auto block = image.disk->block(PageNo(blocks++));
     std::transform(content.begin(), content.end(), block.begin(), [](std::uint8_t b) { return std::byte{b}; });
   }
-  blocks += options >> 4;  // of zeros
+  if ((options & 64) != 0) blocks += 5;  // of zeros
   image.disk->set_size_blocks(blocks);
   image.disk->set_capacity_blocks(blocks + kRoom);
-  if ((options & 8) != 0) Mender(*image.disk, {}).mend_all();
+  if ((options & 32) != 0) Mender(*image.disk, {}).mend_all();
   return image;
 }
 

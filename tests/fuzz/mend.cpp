@@ -122,7 +122,7 @@ void Mender::mend_leaf(PageBytes page) {
 }
 
 void Mender::mend_run(std::byte* reference) {
-  const OverflowRef run = detail::load_overflow_ref(reference);
+  const OverflowRef run = load_overflow_ref(reference);
   if (run.length == 0 || run.length > kLongestRunMended || run.first.value < kMetaBlocks) return;
   if (run_extent(run).end() > disk_.size_blocks()) return;
   std::vector<std::byte> bytes;

@@ -24,40 +24,6 @@ namespace {
 
 constexpr int kMostChanges = 24;
 
-// A value for a number on the device: one near a limit, or any.
-std::uint64_t hostile_number(Input& input) {
-  constexpr std::uint64_t kLimits[] = {0,
-                                       1,
-                                       2,
-                                       3,
-                                       4,
-                                       5,
-                                       8,
-                                       16,
-                                       31,
-                                       32,
-                                       127,
-                                       128,
-                                       168,
-                                       255,
-                                       0x7fff,
-                                       0x8000,
-                                       0xffff,
-                                       31'743,
-                                       31'744,
-                                       65'536,
-                                       kMaxValueBytes,
-                                       1u << 31,
-                                       0xffffffff,
-                                       kMaxBlocks,
-                                       kMask48 - 1,
-                                       kMask48,
-                                       ~std::uint64_t{0} - 1,
-                                       ~std::uint64_t{0}};
-  const std::uint8_t which = input.byte();
-  return which < std::size(kLimits) ? kLimits[which] : input.number<std::uint64_t>();
-}
-
 // A key: one that is there, changed at its end, or any.
 std::string hostile_key(Input& input, std::string key) {
   switch (input.byte() % 6) {
@@ -106,7 +72,7 @@ class Damage {
     const std::size_t at = input_.choice(kPageBytes - sizeof(std::uint64_t));
     constexpr std::size_t kWidths[] = {1, 2, 4, 6, 8};
     const std::size_t width = kWidths[input_.byte() % std::size(kWidths)];
-    const std::uint64_t value = hostile_number(input_);
+    const std::uint64_t value = input_.hostile_number();
     std::memcpy(page.data() + at, &value, width);
   }
 
@@ -115,8 +81,8 @@ class Damage {
     switch (input_.byte() % 4) {
       case 0: at[offsetof(layout::PageHeader, type)] = std::byte{input_.byte()}; break;
       case 1: at[offsetof(layout::PageHeader, level)] = std::byte{input_.byte()}; break;
-      case 2: put48(at + offsetof(layout::PageHeader, generation), hostile_number(input_) & kMask48); break;
-      default: put(at + sizeof(layout::PageHeader), static_cast<std::uint16_t>(hostile_number(input_))); break;
+      case 2: put48(at + offsetof(layout::PageHeader, generation), input_.hostile_number() & kMask48); break;
+      default: put(at + sizeof(layout::PageHeader), static_cast<std::uint16_t>(input_.hostile_number())); break;
     }
   }
 
@@ -200,7 +166,7 @@ class Damage {
         entries.insert(std::move(node));
       }
       if (what == 4) {
-        const std::uint64_t length = hostile_number(input_);
+        const std::uint64_t length = input_.hostile_number();
         const PageNo first = input_.byte() % 4 == 0 ? PageNo(input_.number<std::uint32_t>()) : any_page();
         at->second.run = OverflowRef{first, length, 0, page_generation(page.data())};
       }
@@ -269,8 +235,7 @@ class Damage {
 void run_mutated(Bytes bytes) {
   Input input(bytes);
   const BaseImage& image = base_images()[input.choice(base_images().size())];
-  const std::uint8_t options = input.byte();
-  const HowToOpen how{(options & 1) != 0, (options & 2) != 0, (options & 4) != 0};
+  const HowToOpen how = how_to_open(input.byte());
   const std::uint8_t left = input.byte();
   const Unmended unmended{(left & 1) != 0, (left & 2) != 0, (left & 4) != 0, (left & 8) != 0, (left & 16) != 0};
   const auto disk = image.disk->copy();

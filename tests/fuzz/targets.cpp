@@ -8,7 +8,8 @@ namespace store::fuzz {
 
 std::span<const Target> targets() {
   static constexpr std::array kTargets{Target{"formats", run_formats}, Target{"image", run_image},
-                                       Target{"mutated", run_mutated}, Target{"pages", run_pages}};
+                                       Target{"log", run_log}, Target{"mutated", run_mutated},
+                                       Target{"pages", run_pages}};
   return kTargets;
 }
 

@@ -23,6 +23,7 @@ std::span<const Target> targets();
 
 void run_image(Bytes input);    // arbitrary bytes as a device
 void run_mutated(Bytes input);  // a real store, damaged behind its checksums
+void run_log(Bytes input);      // the log's decoders, and replay of damaged logs
 void run_pages(Bytes input);    // one page of each kind
 void run_formats(Bytes input);  // what `store load` reads
 
