@@ -86,6 +86,7 @@ std::string check_fields(const Meta& meta) {
   if (meta.log_lsn % kPageBytes != 0 || meta.log_offset % kPageBytes != 0) {
     return fmt::format("a log from LSN {} at offset {}, not on a block", meta.log_lsn, meta.log_offset);
   }
+  if (meta.log_lsn > kMaxLogLsn) return fmt::format("a log from LSN {}", meta.log_lsn);
   const std::uint64_t first_bytes = meta.log_segment_count == 0 ? 1 : meta.log_segments[0].count * kPageBytes;
   if (meta.log_offset >= first_bytes) return fmt::format("a log that begins at offset {}", meta.log_offset);
   return {};

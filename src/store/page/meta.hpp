@@ -24,6 +24,8 @@ inline constexpr std::uint32_t kMetaSlots = 2;
 inline constexpr std::uint32_t kMetaCopies = 2;
 inline constexpr std::uint32_t kMetaBlocks = kMetaSlots * kMetaCopies;  // the first block that may hold anything else
 inline constexpr std::size_t kMaxLogSegments = 128;
+inline constexpr std::uint64_t kMaxLogLsn = std::uint64_t{1}
+                                            << 63;  // replay begins before it; what follows cannot run over
 
 // The block of a copy of a slot.
 constexpr PageNo meta_block(std::uint32_t slot, std::uint32_t copy) noexcept {

@@ -243,6 +243,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   enum class Room { active, own_buffer };
 
   void require_writable() const;
+  void require_numbers() const;
   bool append(Buffer& buffer, std::string_view key, std::optional<std::string_view> value,
               const std::optional<OverflowRef>& run);
   bool rotate();

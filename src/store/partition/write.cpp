@@ -40,6 +40,25 @@ void PartitionCore::require_writable() const {
                                             "reopen the store to recover",
                                             device_->name(), poisoned_));
   }
+  require_numbers();
+}
+
+// What a write takes must not run over: a meta page may name numbers near their ends, whether they were used up or made up.
+void PartitionCore::require_numbers() const {
+  constexpr std::uint64_t kMostInAWrite = std::uint64_t{1} << 32;  // entries of a batch; each takes a sequence number
+  constexpr std::uint64_t kMostInAFlush = std::uint64_t{1} << 16;  // states of a flush; each takes a generation
+  constexpr std::uint64_t kLastLogLsn = std::uint64_t{1} << 62;    // check_fields() of a meta page allows twice that
+  const bool left = last_seq_.value <= kMaxSeqNo.value - kMostInAWrite &&
+                    last_generation_.value <= kMaxGeneration.value - kMostInAFlush &&
+                    meta_.incarnation < ~std::uint64_t{0} && log_position().lsn.value <= kLastLogLsn;
+  if (left) [[likely]]
+    return;
+  throw Error(
+      Errc::no_space,
+      fmt::format("{}: generation {}, sequence number {}, open {} or the log's LSN {} is the last: nothing more can "
+                  "be written; dump the store and load it into a new one",
+                  device_->name(), last_generation_.value, last_seq_.value, meta_.incarnation,
+                  log_position().lsn.value));
 }
 
 PartitionCore::Buffer PartitionCore::new_buffer(std::size_t arena_bytes) const {
