@@ -26,6 +26,10 @@ std::vector<std::pair<const char*, std::uint64_t>> numbers_of(const Stats& stats
           {"allocator_pages", stats.allocator_pages},
           {"high_water_blocks", stats.high_water_blocks},
           {"free_blocks", stats.free_blocks},
+          {"log_bytes", stats.log_bytes},
+          {"replayed_bytes", stats.replayed_bytes},
+          {"replayed_records", stats.replayed_records},
+          {"replayed_entries", stats.replayed_entries},
           {"device_blocks", stats.device_blocks},
           {"capacity_blocks", stats.capacity_blocks}};
 }

@@ -146,6 +146,7 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
       added.push_back(co_await add_segment(static_cast<std::uint32_t>(blocks / kSegmentsAtOnce), added));
     }
     for (const Extent segment : added) co_await zero_segment(segment);
+    if (log_device_) co_await log_device_->sync();  // its own; the commit syncs the other one
   } catch (...) {
     error = std::current_exception();
   }

@@ -226,7 +226,7 @@ bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view
   if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0) return false;
   if (waits_for_log() && ticket == nullptr) return false;
   const std::array<LogEntry, 1> entry{LogEntry{key, value, std::nullopt}};
-  const std::size_t log_bytes = record_bytes(entry);
+  const std::size_t log_bytes = log_ ? record_bytes(entry) : 0;
   if (log_ && !log_->has_room(log_bytes)) return false;
   PendingSpace more;
   more.add(key.size(), value ? value->size() : 0);

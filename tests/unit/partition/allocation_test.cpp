@@ -58,12 +58,20 @@ monterey::Task<> make_base(DiskPtr disk, Model& model) {
 struct Verb {
   std::function<monterey::Task<>(Partition&)> run;
   std::function<void(Model&)> apply;
+  WalMode mode = WalMode::none;
 };
+
+monterey::Task<Partition> open_in_mode(DiskPtr disk, WalMode mode) {
+  PartitionConfig config = small_config();
+  config.wal_mode = mode;
+  config.wal_batch_interval = std::chrono::microseconds(0);
+  return Partition::open(test::device_on(disk), config);
+}
 
 monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::uint64_t nth) {
   SCOPED_TRACE(fmt::format("allocation {}", nth));
   const DiskPtr disk = base->copy();
-  auto db = co_await open_on(disk);
+  auto db = co_await open_in_mode(disk, verb.mode);
   // Views of two sequence numbers, so that a flush makes three cuts.
   co_await db.put("before", "1");
   auto first = co_await db.scan("");
@@ -80,6 +88,7 @@ monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::
       failed = true;
     }
   }
+  const Model unapplied = model;
   Model applied = model;
   verb.apply(applied);
   const Model found = co_await test::contents(db);
@@ -103,8 +112,16 @@ monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::
   } else {
     co_await db.close();
   }
-  auto again = co_await open_on(disk);
+  auto again = co_await open_in_mode(disk, verb.mode);
   co_await expect_clean(again);
+  const Model reopened = co_await test::contents(again);
+  // What a poisoned write came to is known only now: with a log it is there or not, whatever it looked like before.
+  if (!poisoned) {
+    EXPECT_TRUE(reopened == model) << "something was lost";
+  }
+  if (poisoned && verb.mode != WalMode::none) {
+    EXPECT_TRUE(reopened == applied || reopened == unapplied) << "half of it was kept";
+  }
   co_await again.close();
   co_return failed;
 }
@@ -142,6 +159,26 @@ TEST(OutOfMemory, ABatchIsAppliedWholeOrNotAtAll) {
     model.erase("middle");
   };
   fail_each(verb, 20);
+}
+
+TEST(OutOfMemory, ALoggedBatchIsDurableWholeOrNotAtAll) {
+  for (const WalMode mode : {WalMode::batched, WalMode::per_op}) {
+    Verb verb;
+    verb.mode = mode;
+    verb.run = [](Partition& db) -> monterey::Task<> {
+      WriteBatch batch;
+      for (int i = 250; i < 310; ++i) batch.put(numbered("key", i), "new");
+      batch.put("longer", std::string(200'000, 'M'));
+      batch.erase("middle");
+      return db.write(std::move(batch));
+    };
+    verb.apply = [](Model& model) {
+      for (int i = 250; i < 310; ++i) model[numbered("key", i)] = "new";
+      model["longer"] = std::string(200'000, 'M');
+      model.erase("middle");
+    };
+    fail_each(verb, 10);
+  }
 }
 
 // Over half a buffer: it becomes a buffer of its own.
