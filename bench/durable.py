@@ -89,6 +89,8 @@ class Bench:
         flags = tuple(itertools.product(("--not-pipelined", "--pipelined"), ("--not-recycled", "--recycled"),
                                         ("--not-yielding", "--yielding")))
         self.rocksdb_flags = self.fastest("RocksDB", flags, lambda chosen: self.rocksdb(WRITERS, TUNING_SECONDS, chosen))
+        for _ in range(TUNING_TURNS):  # nothing to choose, but its log shall have grown too when the rounds begin
+            self.store(WRITERS, TUNING_SECONDS)
         print(f"  taken: fio {self.fio_engine}, RocksDB {' '.join(self.rocksdb_flags)}")
 
     def rounds(self):
