@@ -179,7 +179,16 @@ monterey::Task<> Log::run(std::shared_ptr<Log> self) {
     }
   } catch (const Error& error) {
     if (error.errc() != Errc::aborted) throw;  // the cluster stops: as in a crash
+  } catch (const std::bad_alloc& error) {
+    self->give_up(error.what());  // for want of a frame: who waits must not do so for ever
   }
+}
+
+void Log::give_up(const char* why) {
+  const auto owner = owner_.lock();
+  if (!owner || !failure_.empty()) return;
+  fail(why);
+  on_failure_(failure_);
 }
 
 // Writes groups until nothing is gathered; does nothing if somebody else does.
@@ -194,9 +203,7 @@ monterey::Task<> Log::write_gathered() {
       co_await monterey::yield();  // behind the writers that this group let go
     }
   } catch (const std::exception& error) {
-    const bool first = failure_.empty();
-    fail(error.what());
-    if (first) on_failure_(failure_);
+    give_up(error.what());
   }
   writing_ = false;
   idle_.pulse();

@@ -117,6 +117,7 @@ class Log : public std::enable_shared_from_this<Log> {
   std::span<std::byte> add_fragment(std::size_t bytes, FragmentKind kind, std::uint32_t record_crc) noexcept;
   LogTicket ticket() const noexcept { return {position_.lsn, gather_}; }
   static monterey::Task<> run(std::shared_ptr<Log> self);
+  void give_up(const char* why);
   monterey::Task<> write_gathered();
   monterey::Task<> write_group();
 

@@ -66,7 +66,7 @@ TEST(Meta, OfAnEmptyStoreAndOfTheLargestOneComeBack) {
   largest.allocator_levels = 3;
   largest.high_water = kMaxBlocks;
   largest.last_merged = kMaxSeqNo;
-  largest.log_lsn = ~std::uint64_t{0xfff};
+  largest.log_lsn = kMaxLogLsn - kMaxLogLsn % kPageBytes;
   largest.log_offset = 0;
   largest.log_segment_count = kMaxLogSegments;
   for (Extent& segment : largest.log_segments) segment = {PageNo(~std::uint32_t{0}), 1};
