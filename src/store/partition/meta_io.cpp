@@ -67,7 +67,15 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
       const std::byte* bytes = memory.get() + std::size_t{meta_block(slot, copy).value} * kPageBytes;
       const DecodedMeta decoded = decode_meta(ConstPageBytes(bytes, kPageBytes), slot);
       if (decoded.state == MetaState::good) {
-        if (!good || decoded.meta.generation > good->generation) good = decoded.meta;
+        if (good && decoded.meta != *good) {
+          const bool is_newer = decoded.meta.generation > good->generation;
+          bad.push_back(fmt::format("{}: of generation {}, but its twin is of {} (a lost write)",
+                                    name_of(slot, is_newer ? copy - 1 : copy),
+                                    std::min(decoded.meta.generation, good->generation).value,
+                                    std::max(decoded.meta.generation, good->generation).value));
+          if (!is_newer) continue;
+        }
+        good = decoded.meta;
         continue;
       }
       if (decoded.state == MetaState::newer_format) newer = decoded.reason;

@@ -296,6 +296,36 @@ TEST(Damage, OneBadCopyOfTheNewestMetaPageIsReportedAndMended) {
   });
 }
 
+// A write of one copy that was lost: the block holds what the slot's commit before left there, whole.
+TEST(Damage, AStaleCopyOfAMetaPageIsReportedAndMended) {
+  on_core(kArena, []() -> monterey::Task<> {
+    TwoCommits made;
+    co_await make_two_commits(made);
+    for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
+      const PageNo lost = meta_block(made.slot, copy);
+      const std::string before = test::bytes_of(*made.disk, lost);
+      {
+        auto db = co_await open_on(made.disk);
+        for (int commit = 0; commit < 2; ++commit) {
+          co_await fill(db, made.newer, 300 + commit, 301 + commit);
+          co_await db.flush();
+        }
+        co_await db.close();
+      }
+      std::memcpy(made.disk->block(lost).data(), before.data(), before.size());
+      auto db = co_await open_on(made.disk);
+      expect_words(joined(db.stats().open_notes),
+                   fmt::format("meta page {} (slot {}, copy {})|lost write", lost.value, made.slot, copy));
+      co_await expect_holds(db, made.newer);
+      co_await expect_clean(db);
+      co_await db.close();
+      auto again = co_await open_on(made.disk);
+      EXPECT_TRUE(again.stats().open_notes.empty()) << joined(again.stats().open_notes);
+      co_await again.close();
+    }
+  });
+}
+
 // A block of a meta page that cannot be read is a bad copy like any other.
 TEST(Damage, AnUnreadableMetaBlockIsABadCopy) {
   on_core(kArena, []() -> monterey::Task<> {
