@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <store/error.hpp>
 
 #include "store/base/assert.hpp"
 #include "store/base/crc32c.hpp"
@@ -119,19 +120,34 @@ monterey::Task<OverflowRef> PageWriter::write_run(std::string_view value, Genera
   const auto blocks = static_cast<std::uint32_t>(run_blocks(value.size()));
   const std::size_t bytes = std::size_t{blocks} * kPageBytes;
   if (runs_.chunk == kNoChunk || runs_.free_bytes() < bytes) co_await enter_chunk(runs_);
-  const Extent extent = co_await free_list_.allocate_run(blocks);
+  const Extent extent = co_await allocate_run(blocks);
   std::byte* memory = append(runs_, extent.first, bytes);
   std::memcpy(memory, value.data(), value.size());
   std::memset(memory + value.size(), 0, bytes - value.size());
   co_return OverflowRef{extent.first, value.size(), crc32c(std::as_bytes(std::span(value))), birth};
 }
 
-monterey::Task<> PageWriter::finish() {
+// On a full device the blocks taken ahead for pages may be the last ones: they are there for the run, too.
+monterey::Task<Extent> PageWriter::allocate_run(std::uint32_t blocks) {
+  try {
+    co_return co_await free_list_.allocate_run(blocks);
+  } catch (const Error& thrown) {
+    if (thrown.errc() != Errc::no_space || extent_used_ == extent_.count) throw;
+  }
+  give_back_unused();
+  co_return co_await free_list_.allocate_run(blocks);
+}
+
+void PageWriter::give_back_unused() {
   if (extent_used_ < extent_.count) {
     free_list_.give_back(Extent{PageNo(extent_.first.value + extent_used_), extent_.count - extent_used_});
   }
   extent_ = Extent{};
   extent_used_ = 0;
+}
+
+monterey::Task<> PageWriter::finish() {
+  give_back_unused();
   co_await write_out();
 }
 

@@ -89,6 +89,8 @@ class PageWriter {
   monterey::Task<> enter_chunk(Stream& stream);
   static monterey::Task<> write_blocks(PageWriter* self, PageNo first, std::span<const std::byte> bytes);
   void throw_if_failed() const;
+  monterey::Task<Extent> allocate_run(std::uint32_t blocks);
+  void give_back_unused();
 
   BlockDevice& device_;
   FreeList& free_list_;

@@ -117,6 +117,35 @@ TEST(FullDevice, KeepsEverythingAndCanEraseWithLongValues) {
 }
 
 // The file system under the device is full long before the device's own limit.
+// Pages are taken in advance by the merge; the runs of the same merge must not miss them.
+TEST(FullDevice, FlushesWhatItAcceptedOfPagesAndRunsTogether) {
+  for (std::uint64_t capacity = 100; capacity < 200; capacity += 7) {
+    auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = capacity});
+    on_core(kArena, [&]() -> monterey::Task<> {
+      Model model;
+      auto db = co_await Partition::create(device_on(disk), small_config());
+      std::uint64_t refused = 0;
+      for (int i = 0; i < 2'000 && refused < 20; ++i) {
+        const std::string key = numbered("key", i % 150);
+        const std::string value(i % 3 == 0 ? 4'200 : 120, static_cast<char>('a' + i % 26));
+        bool full = false;
+        try {
+          co_await db.put(key, value);
+        } catch (const Error& error) {
+          expect_words(error.what(), "nothing was changed");
+          full = true;
+        }
+        refused += full;
+        if (!full) model[key] = value;
+      }
+      co_await db.flush();
+      co_await expect_holds(db, model);
+      co_await expect_clean(db);
+      co_await db.close();
+    });
+  }
+}
+
 TEST(FullDevice, AGrowThatFailsIsAFullDevice) {
   auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = 100'000});
   on_core(kArena, [&]() -> monterey::Task<> {
