@@ -257,6 +257,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> make_log_room(std::size_t bytes);
   monterey::Task<> wait_for_flush();
   monterey::Task<> wait_for_unlogged();
+  monterey::Task<> wait_for_own_merge();
   monterey::Task<OverflowRef> write_value_run(std::string_view value);
   monterey::Task<bool> matches(std::string_view key, std::optional<std::string_view> expected);
   struct Write;

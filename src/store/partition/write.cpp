@@ -173,6 +173,17 @@ monterey::Task<> PartitionCore::wait_for_unlogged() {
   while (unlogged_ > 0) co_await wait_for_flush();
 }
 
+// For a write that is applied already: what fails its merge must not say that nothing was changed.
+monterey::Task<> PartitionCore::wait_for_own_merge() {
+  try {
+    co_await wait_for_unlogged();
+  } catch (const Error& error) {
+    if (error.errc() != Errc::no_space) throw;
+    throw Error(Errc::io_error, fmt::format("{}: the write is applied, but durable only when a flush succeeds: {}",
+                                            device_->name(), error.what()));
+  }
+}
+
 // Where `entries` entries of so many bytes can go in one step: the active buffer, or, for what does not fit an empty one or
 // wants it, a buffer of its own. Holds until the next suspension.
 monterey::Task<PartitionCore::Room> PartitionCore::make_room(std::size_t entries, std::size_t bytes, Room wanted) {
@@ -421,7 +432,7 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
   if (write.changes.empty()) co_return Applied{};
   if (room == Room::own_buffer) {
     apply_to_own_buffer(write);
-    if (log_) co_await wait_for_unlogged();
+    if (log_) co_await wait_for_own_merge();
     co_return Applied{};
   }
   if (!log_) {

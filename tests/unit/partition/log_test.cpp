@@ -160,6 +160,23 @@ TEST(PartitionLog, ABatchTooLongForTheLogIsDurableByItsCommit) {
   });
 }
 
+// It is applied before its commit is tried: a full device must not be told as "nothing was changed".
+TEST(PartitionLog, ABatchTooLongForTheLogIsNotRefusedOnceItIsApplied) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(logged_arena(), [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(device_on(disk), logged_config(WalMode::batched));
+    co_await db.put("before", "1");
+    co_await db.flush();
+    disk->inject({.op = DeviceOp::write, .times = 1, .errc = Errc::no_space});
+    co_await expect_error(db.write(batch_of(200, 1'000)), Errc::io_error, "applied|durable");
+    const Model model = co_await contents(db);
+    EXPECT_EQ(model.size(), 201u);
+    co_await db.flush();
+    co_await expect_clean(db);
+    co_await db.close();
+  });
+}
+
 TEST(PartitionLog, TheLogGrowsToItsCapAndIsUsedAgain) {
   auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = 16'000});
   on_core(logged_arena(), [&]() -> monterey::Task<> {
