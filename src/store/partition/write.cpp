@@ -424,8 +424,7 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
     if (log_ && room == Room::active) co_await make_log_room(write.log_bytes);
     // Nobody writes meanwhile, so what holds here holds below.
     const std::optional<std::size_t> failed = co_await first_mismatch(write.expectations);
-    if (failed) co_return Applied{failed, std::nullopt};
-    if (planted(Planted::expectation_not_rechecked)) break;
+    if (failed && !planted(Planted::expectation_not_rechecked)) co_return Applied{failed, std::nullopt};
     if (may_apply(write, room)) break;
   }
   require_writable();
