@@ -28,7 +28,7 @@ endfunction()
 # Labels say which runs a test belongs to: `unit` and `model` also run under AddressSanitizer + UndefinedBehaviorSanitizer,
 # `runtime` under ThreadSanitizer (tests/unit/monterey has it without asking), `slow` only with `./dev test --all`.
 # SERIAL keeps a test that measures time from running beside others. The target tests_LABEL builds all programs of a label.
-set(STORE_TEST_LABELS unit model runtime e2e crash slow)
+set(STORE_TEST_LABELS unit model sim runtime e2e crash slow)
 foreach(label IN LISTS STORE_TEST_LABELS)
   add_custom_target(tests_${label})
 endforeach()

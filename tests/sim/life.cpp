@@ -1,0 +1,317 @@
+#include "sim/life.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <monterey/spawn.hpp>
+#include <utility>
+
+namespace store::test {
+
+namespace {
+
+constexpr std::size_t kMaxCachePages = 64;
+constexpr std::size_t kMaxIoDepth = 16;
+// How long after wal_batch_interval a batched write may take to be durable: the log's write and sync on a slow disk.
+constexpr std::chrono::milliseconds kBatchedSlack{80};
+constexpr unsigned kStepsExpected = 300;  // of the device, in a life of the usual size
+
+}  // namespace
+
+PartitionConfig Life::config_of(const LifePlan& plan) {
+  SimRandom random = SimRandom(plan.seed).child(1);
+  PartitionConfig config;
+  config.wal_mode = plan.mode;
+  config.cache_pages = random.pick<std::size_t>({8, 9, 16, kMaxCachePages});
+  config.write_buffer_bytes = random.pick<std::size_t>({16u << 10, 16u << 10, 32u << 10, 64u << 10});
+  if (plan.long_batches) config.write_buffer_bytes = 1u << 20;
+  config.write_buffer_count = random.pick<std::size_t>({2, 3});
+  config.io_depth = random.pick<std::size_t>({2, 4, kMaxIoDepth});
+  config.wal_batch_interval = std::chrono::microseconds(random.pick<std::uint64_t>({100, 1000, 5000}));
+  return config;
+}
+
+std::size_t Life::arena_bytes() {
+  PartitionConfig config;
+  config.cache_pages = kMaxCachePages;
+  config.io_depth = kMaxIoDepth;
+  return config.buffer_config().bytes * 2;
+}
+
+Life::Life(LifePlan plan, SimImage start, std::uint32_t first_op, const KeySpace& keys)
+    : plan_(std::move(plan)),
+      keys_(keys),
+      config_(config_of(plan_)),
+      random_(SimRandom(plan_.seed).child(2)),
+      image_random_(SimRandom(plan_.seed).child(3)),
+      start_(std::move(start)),
+      history_(keys, first_op) {
+  if (plan_.known != nullptr) history_.set_base(*plan_.known);
+}
+
+Life::~Life() = default;
+
+void Life::run(monterey::FixedBufs& arena) {
+  if (plan_.trace) fmt::print("--- a life with seed {}, from {} blocks\n", plan_.seed, start_.size_blocks());
+  SimRandom random = SimRandom(plan_.seed).child(4);
+  const SimSchedule schedule{.seed = random.next(),
+                             .disorder_percent = random.pick<unsigned>({0, 10, 60}),
+                             .suspend_percent = random.pick<unsigned>({0, 5, 30})};
+  cluster_ = std::make_unique<SimCluster>(schedule, arena);
+  const SimDisk::Options options{
+      .seed = random.next(),
+      .capacity_blocks = std::max<std::uint64_t>(plan_.capacity_blocks, start_.size_blocks()),
+      .latency = std::chrono::microseconds(random.pick<std::uint64_t>({10, 100, 1000}))};
+  disk_ = std::make_unique<SimDisk>(*cluster_, options, start_);
+  if (plan_.on_disk) plan_.on_disk(*disk_);
+  disk_->on_step = [this](const Operation& operation, SimDisk::Step step) {
+    if (plan_.trace) {
+      static constexpr const char* kNames[] = {"read", "write", "sync", "trim", "grow", "shrink"};
+      fmt::print("{:>9} {} {} {} block {} +{}\n", cluster_->now().count() / 1000,
+                 step == SimDisk::Step::issued ? "begin" : "end  ", kNames[static_cast<std::size_t>(operation.op)],
+                 operation.number, operation.first.value, operation.blocks);
+    }
+    if (plan_.on_step) plan_.on_step(*disk_, operation, step);
+    if (plan_.images > 0 && image_random_.below(kStepsExpected) < plan_.images) capture();
+  };
+  cluster_->run(main());
+  trace_ = cluster_->trace_hash();
+  if (!disk_->complaint().empty()) wrong(disk_->complaint());
+}
+
+std::string Life::judge() {
+  if (violation_.empty()) violation_ = history_.check_reads();
+  if (violation_.empty()) violation_ = history_.check_scans();
+  return violation_;
+}
+
+void Life::wrong(const std::string& what) {
+  if (violation_.empty()) violation_ = what;
+}
+
+std::uint64_t Life::durable_before() const {
+  if (phase_ == Phase::closed || plan_.mode == WalMode::per_op) return history_.now() + 1;
+  std::uint64_t before = durable_before_;
+  if (plan_.mode == WalMode::batched) {
+    // A log that has failed makes nothing durable any more, and says so to whoever writes next.
+    const auto deadline =
+        disk_->first_struck_at().value_or(cluster_->now()) - config_.wal_batch_interval - kBatchedSlack;
+    for (const History::Op& op : history_.ops()) {
+      if (op.outcome == History::Outcome::applied && op.ended_at <= deadline) before = std::max(before, op.ended + 1);
+    }
+  }
+  return before;
+}
+
+void Life::capture() {
+  if (images_.size() >= plan_.images * 2) return;
+  images_.push_back(image_of(disk_->power_cut(image_random_, plan_.keep)));
+}
+
+monterey::Task<> Life::main() {
+  std::exception_ptr error;
+  try {
+    co_await open();
+    if (opened_) {
+      std::vector<monterey::JoinHandle<>> tasks;
+      for (unsigned task = 0; task < plan_.tasks; ++task) tasks.push_back(monterey::spawn(work(task)));
+      for (auto& task : tasks) co_await task;
+      co_await finish();
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  db_.reset();
+  if (error) std::rethrow_exception(error);
+}
+
+monterey::Task<> Life::open() {
+  const bool creates = plan_.may_create && disk_->size_blocks() == 0;
+  phase_ = creates ? Phase::creating : Phase::opening;
+  std::exception_ptr error;
+  try {
+    if (creates) {
+      db_.emplace(co_await Partition::create(std::make_unique<SimBlockDevice>(*disk_), config_));
+    } else {
+      db_.emplace(co_await Partition::open(std::make_unique<SimBlockDevice>(*disk_, plan_.open.read_only), config_,
+                                           plan_.open));
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const Error& e) {
+      open_error_ = e;
+    } catch (const std::bad_alloc&) {
+      open_error_ = Error(Errc::io_error, "bad_alloc");
+    }
+    co_return;
+  }
+  opened_ = true;
+  open_notes_ = db_->stats().open_notes;
+  co_await read_base();
+  history_.tick();
+  phase_ = Phase::open;
+}
+
+// What is there is the base of this life's history. Where the scan fails, what single reads can bring.
+monterey::Task<> Life::read_base() {
+  State base(keys_.count());
+  std::exception_ptr error;
+  try {
+    co_await scan_all(found_);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    outcome_of(error, "the first scan", Does::read);
+    found_.clear();
+    for (std::uint32_t key = 0; key < keys_.count(); ++key) {
+      const std::optional<ValueId> value = co_await read(key);
+      if (value) found_.push_back({key, *value});
+    }
+  }
+  for (const Seen& seen : found_) base[seen.key] = seen.value;
+  if (plan_.known == nullptr) {
+    history_.set_base(std::move(base));
+  } else {
+    const std::string differs = history_.check_view(found_, 0, history_.now());
+    if (!differs.empty()) wrong(differs);
+  }
+}
+
+monterey::Task<> Life::scan_all(std::vector<Seen>& found) {
+  found.clear();
+  std::vector<char> there(keys_.count());
+  auto scan = co_await db_->scan("");
+  for (;;) {
+    const bool more = co_await scan.advance();
+    if (!more) break;
+    const std::optional<std::uint32_t> key = keys_.index(scan.key());
+    if (!key) {
+      wrong(fmt::format("a scan found a key of {} bytes that was never written", scan.key().size()));
+      co_return;
+    }
+    there[*key] = 1;
+    found.push_back(seen(*key, scan.value()));
+  }
+  for (std::uint32_t key = 0; key < keys_.count(); ++key) {
+    if (!there[key]) found.push_back({key, {}});
+  }
+}
+
+Seen Life::seen(std::uint32_t key, std::optional<std::string_view> value) {
+  if (!value) return {key, {}};
+  const std::optional<ValueId> id = parse_value(*value);
+  if (!id) {
+    wrong(fmt::format("key {} has a wrong value of {} bytes", key, value->size()));
+    return {key, {}};
+  }
+  return {key, *id};
+}
+
+monterey::Task<> Life::finish() {
+  const std::uint64_t begun = history_.tick();
+  poisoned_ = !db_->stats().poisoned.empty();
+  struck_at_work_ = disk_->struck();
+  if (poisoned_) co_await expect_poisoned();
+  std::exception_ptr error;
+  try {
+    std::vector<Seen> seen;
+    co_await scan_all(seen);
+    left_.resize(keys_.count());
+    for (const Seen& one : seen) left_[one.key] = one.value;
+    history_.add_scan(std::move(seen), begun, history_.now());
+    const CheckReport report = co_await db_->check();
+    // A meta write that failed has left what a check must notice; the next life judges it.
+    if (!report.ok && !plan_.check_may_fail && !poisoned_) wrong("check: " + report.errors.front());
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "the last scan or check", Does::read);
+  poisoned_ = !db_->stats().poisoned.empty();
+  if (plan_.end == LifePlan::End::drop) co_return;
+  error = nullptr;
+  try {
+    co_await db_->close();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    outcome_of(error, "close", Does::write);
+    co_return;
+  }
+  if (poisoned_) co_return;
+  phase_ = Phase::closed;
+  if (plan_.images > 0) capture();
+}
+
+namespace {
+
+monterey::Task<std::optional<Errc>> errc_of(monterey::Task<> task) {
+  try {
+    co_await std::move(task);
+  } catch (const Error& error) {
+    co_return error.errc();
+  }
+  co_return std::nullopt;
+}
+
+monterey::Task<> put_once(Partition& db, std::string_view key) { co_await db.put(key, "12345678"); }
+
+}  // namespace
+
+monterey::Task<> Life::expect_poisoned() {
+  const std::optional<Errc> of_put = co_await errc_of(put_once(*db_, keys_.text(0)));
+  if (of_put != Errc::poisoned) wrong("a put on a poisoned partition was not refused");
+  const std::optional<Errc> of_flush = co_await errc_of(db_->flush());
+  if (of_flush != Errc::poisoned) wrong("a flush of a poisoned partition was not refused");
+  const std::optional<Errc> of_sync = co_await errc_of(db_->sync());
+  if (of_sync != Errc::poisoned) wrong("a sync of a poisoned partition was not refused");
+}
+
+History::Outcome Life::outcome_of(const std::exception_ptr& error, const char* verb, Does does) {
+  const bool is_tolerated = does == Does::read ? plan_.reads_may_fail : plan_.writes_may_fail;
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& e) {
+    last_error_ = e.what();
+    switch (e.errc()) {
+      case Errc::conflict: return History::Outcome::nothing;
+      case Errc::no_space: ++errors_; return History::Outcome::nothing;
+      case Errc::io_error:
+      case Errc::corruption:
+      case Errc::poisoned:
+        ++errors_;
+        if (!is_tolerated) wrong(fmt::format("{}: {}", verb, e.what()));
+        return History::Outcome::unknown;
+      default: break;
+    }
+    wrong(fmt::format("{}: {}", verb, e.what()));
+  } catch (const std::bad_alloc&) {
+    ++errors_;
+    if (!is_tolerated) wrong(fmt::format("{}: bad_alloc", verb));
+  }
+  return History::Outcome::unknown;
+}
+
+void Life::end(std::uint32_t op, History::Outcome outcome) {
+  history_.end(op, outcome, cluster_->now());
+  const History::Op& record = history_.ops()[op - (history_.next_op() - history_.ops().size())];
+  if (record.kind == History::Kind::flush && outcome == History::Outcome::applied) {
+    durable_before_ = std::max(durable_before_, record.begun);
+  }
+  if (plan_.trace) {
+    std::string changes;
+    for (const History::Change& change : record.changes) changes += history_.shown({change.key, change.value}) + "; ";
+    fmt::print("{:>9} operation {} ended as {} (events {} to {}): {}{}\n", cluster_->now().count() / 1000, op,
+               static_cast<int>(outcome), record.begun, history_.now(), changes,
+               outcome == History::Outcome::applied ? "" : last_error_);
+  }
+  cluster_->note(std::uint64_t{op} << 8 | static_cast<std::uint64_t>(outcome));
+  if (plan_.images > 0 && image_random_.below(kStepsExpected) < plan_.images) capture();
+}
+
+}  // namespace store::test

@@ -1,0 +1,314 @@
+// What the tasks of a life do.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <monterey/preempt.hpp>
+#include <monterey/time.hpp>
+#include <set>
+
+#include "sim/life.hpp"
+
+namespace store::test {
+
+monterey::Task<> Life::work(unsigned task) {
+  for (unsigned i = 0; i < plan_.operations && violation_.empty(); ++i) {
+    const unsigned number = task * plan_.operations + i;
+    SimRandom random = random_.child(number);
+    if (plan_.only != nullptr && (number >= plan_.only->size() || !(*plan_.only)[number])) continue;
+    if (random.one_in(6)) co_await monterey::sleep_for(std::chrono::microseconds(random.below(3000)));
+    co_await step(random);
+  }
+}
+
+monterey::Task<> Life::step(SimRandom random) {
+  const std::uint64_t kind = random.below(100);
+  if (kind < 36) {
+    co_await put(random);
+  } else if (kind < 46) {
+    co_await erase(random);
+  } else if (kind < 58) {
+    co_await batch(random);
+  } else if (kind < 66) {
+    co_await replace(random);
+  } else if (kind < 80) {
+    co_await get(random);
+  } else if (kind < 86) {
+    co_await get_many(random);
+  } else if (kind < 93) {
+    co_await scan(random);
+  } else {
+    co_await flush(random);
+  }
+}
+
+std::uint32_t Life::key(SimRandom& random) const {
+  // A few keys are hot, so that tasks meet.
+  const std::uint32_t count = random.percent(40) ? std::min(5u, keys_.count()) : keys_.count();
+  return static_cast<std::uint32_t>(random.below(count));
+}
+
+ValueId Life::new_value(SimRandom& random, std::uint32_t op, std::uint32_t part) const {
+  std::uint64_t bytes = random.between(kMinValueBytes, 200);
+  const std::uint64_t kind = random.below(100);
+  if (kind < 15) bytes = random.between(900, 1100);
+  if (kind >= 15 && kind < 30) bytes = random.between(1025, 9000);
+  if (kind >= 30 && kind < 33) bytes = random.between(9000, 64u << 10);
+  if (kind >= 33 && kind < 37 && plan_.big_values) bytes = random.between((64u << 10) + 1, 150u << 10);
+  return {op, part, static_cast<std::uint32_t>(bytes)};
+}
+
+monterey::Task<> Life::put(SimRandom random) {
+  const std::uint32_t k = key(random);
+  const ValueId id = new_value(random, history_.next_op(), 0);
+  const std::string value = make_value(id);
+  const std::uint32_t op = history_.begin(History::Kind::write, {{k, id}});
+  std::exception_ptr error;
+  try {
+    co_await db_->put(keys_.text(k), value);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  end(op, error ? outcome_of(error, "put", Does::write) : History::Outcome::applied);
+}
+
+monterey::Task<> Life::erase(SimRandom random) {
+  const std::uint32_t k = key(random);
+  const std::uint32_t op = history_.begin(History::Kind::write, {{k, {}}});
+  std::exception_ptr error;
+  try {
+    co_await db_->erase(keys_.text(k));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  end(op, error ? outcome_of(error, "erase", Does::write) : History::Outcome::applied);
+}
+
+monterey::Task<> Life::batch(SimRandom random) {
+  std::vector<Seen> expected;
+  if (random.one_in(3)) {
+    const std::uint32_t k = key(random);
+    const std::uint64_t begun = history_.tick();
+    const std::optional<ValueId> value = co_await read(k);
+    if (!value) co_return;
+    history_.add_read({k, *value}, begun, history_.tick());
+    expected.push_back({k, *value});
+  }
+  const std::uint32_t op_number = history_.next_op();
+  std::vector<History::Change> changes;
+  std::set<std::uint32_t> used;
+  const bool is_long = plan_.long_batches && random.one_in(2);
+  std::uint64_t count = random.one_in(8) ? random.between(8, 20) : random.between(2, 5);
+  if (is_long) count = random.between(6, 8);
+  for (const Seen& seen : expected) {
+    used.insert(seen.key);
+    changes.push_back({seen.key, new_value(random, op_number, 0)});
+  }
+  while (changes.size() < count) {
+    const std::uint32_t k = key(random);
+    const auto part = static_cast<std::uint32_t>(changes.size());
+    ValueId id = new_value(random, op_number, part);
+    // The whole of a batch must have a chance on a small disk.
+    if (count > 5) id.bytes = std::min(id.bytes, 300u);
+    if (is_long) id.bytes = static_cast<std::uint32_t>(random.between(40u << 10, 60u << 10));
+    if (random.one_in(5)) id = {};
+    if (used.insert(k).second) {
+      changes.push_back({k, id});
+    } else if (used.size() >= keys_.count()) {
+      break;
+    }
+  }
+  WriteBatch batch;
+  for (const History::Change& change : changes) {
+    if (change.value.present()) {
+      batch.put(keys_.text(change.key), make_value(change.value));
+    } else {
+      batch.erase(keys_.text(change.key));
+    }
+  }
+  for (const Seen& seen : expected) {
+    if (seen.value.present()) {
+      batch.expect(keys_.text(seen.key), make_value(seen.value));
+    } else {
+      batch.expect(keys_.text(seen.key), std::nullopt);
+    }
+  }
+  const std::uint32_t op = history_.begin(History::Kind::write, std::move(changes));
+  const std::uint64_t begun = history_.now();
+  std::exception_ptr error;
+  try {
+    co_await db_->write(std::move(batch));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  const History::Outcome outcome = error ? outcome_of(error, "batch", Does::write) : History::Outcome::applied;
+  end(op, outcome);
+  if (outcome != History::Outcome::applied) co_return;
+  for (const Seen& seen : expected) {
+    history_.add_read(seen, begun, history_.now());
+    history_.add_replaced(seen, op);
+  }
+}
+
+monterey::Task<> Life::replace(SimRandom random) {
+  const std::uint32_t k = key(random);
+  const std::uint64_t read_begun = history_.tick();
+  const std::optional<ValueId> value = co_await read(k);
+  if (!value) co_return;
+  history_.add_read({k, *value}, read_begun, history_.tick());
+  if (random.one_in(2)) co_await monterey::yield();
+  ValueId id{};
+  if (!random.one_in(5)) id = new_value(random, history_.next_op(), 0);
+  const std::string expected = make_value(*value);
+  const std::string desired = make_value(id);
+  std::optional<std::string_view> expected_view;
+  if (value->present()) expected_view = expected;
+  std::optional<std::string_view> desired_view;
+  if (id.present()) desired_view = desired;
+  const std::uint32_t op = history_.begin(History::Kind::write, {{k, id}});
+  const std::uint64_t begun = history_.now();
+  bool done = false;
+  std::exception_ptr error;
+  try {
+    done = co_await db_->compare_and_put(keys_.text(k), expected_view, desired_view);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  History::Outcome outcome = done ? History::Outcome::applied : History::Outcome::nothing;
+  if (error) outcome = outcome_of(error, "compare_and_put", Does::write);
+  end(op, outcome);
+  if (!done) co_return;
+  history_.add_read({k, *value}, begun, history_.now());
+  history_.add_replaced({k, *value}, op);
+}
+
+// The value of a key; nothing if it could not be read.
+monterey::Task<std::optional<ValueId>> Life::read(std::uint32_t key) {
+  std::exception_ptr error;
+  try {
+    const std::optional<std::string> value = co_await db_->get(keys_.text(key));
+    co_return seen(key, value).value;
+  } catch (...) {
+    error = std::current_exception();
+  }
+  outcome_of(error, "get", Does::read);
+  co_return std::nullopt;
+}
+
+monterey::Task<> Life::get(SimRandom random) {
+  const std::uint32_t k = key(random);
+  const std::uint64_t begun = history_.tick();
+  if (random.one_in(2)) {
+    const std::optional<ValueId> value = co_await read(k);
+    if (value) history_.add_read({k, *value}, begun, history_.tick());
+    co_return;
+  }
+  std::exception_ptr error;
+  try {
+    const std::optional<PinnedValue> value = co_await db_->get_pinned(keys_.text(k));
+    std::optional<std::string_view> view;
+    if (value) view = value->view();
+    const Seen found = seen(k, view);
+    history_.add_read(found, begun, history_.tick());
+    // What is pinned does not change, whatever is done meanwhile.
+    if (random.one_in(2)) co_await monterey::sleep_for(std::chrono::microseconds(random.below(5000)));
+    if (value && seen(k, value->view()).value != found.value) wrong(fmt::format("key {} changed while pinned", k));
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "get_pinned", Does::read);
+}
+
+monterey::Task<> Life::get_many(SimRandom random) {
+  std::vector<std::uint32_t> numbers(random.between(1, 12));
+  std::vector<std::string_view> keys;
+  for (std::uint32_t& number : numbers) {
+    number = key(random);
+    keys.push_back(keys_.text(number));
+  }
+  const std::uint64_t begun = history_.tick();
+  std::exception_ptr error;
+  try {
+    const auto values = co_await db_->get_many(keys);
+    const std::uint64_t ended = history_.tick();
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      std::optional<std::string_view> view;
+      if (values[i]) view = values[i]->view();
+      history_.add_read(seen(numbers[i], view), begun, ended);
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "get_many", Does::read);
+}
+
+monterey::Task<> Life::scan(SimRandom random) {
+  const bool whole = random.one_in(2);
+  std::string from = whole ? std::string() : keys_.text(key(random));
+  std::optional<std::string> to;
+  if (!whole) to = keys_.text(key(random));
+  if (to && *to < from) std::swap(*to, from);
+  ScanOptions options;
+  options.reverse = random.one_in(3);
+  if (random.one_in(4)) options.limit = random.below(15);
+  options.prefetch_pages = random.one_in(2) ? 0 : 8;
+  const std::uint64_t begun = history_.tick();
+  std::uint64_t opened = 0;
+  std::vector<Seen> found;
+  std::optional<std::string> last;
+  bool complete = false;
+  std::exception_ptr error;
+  try {
+    auto scan = co_await db_->scan(from, to, options);
+    opened = history_.tick();
+    for (;;) {
+      const bool more = co_await scan.advance();
+      if (!more) break;
+      const std::optional<std::uint32_t> key = keys_.index(scan.key());
+      if (!key) {
+        wrong("a scan found a key that was never written");
+        co_return;
+      }
+      const std::string text(scan.key());
+      const bool is_in_order = !last || (options.reverse ? text < *last : text > *last);
+      if (!is_in_order || text < from || (to && text >= *to))
+        wrong(fmt::format("a scan found key {} out of place", *key));
+      last = text;
+      found.push_back(seen(*key, scan.value()));
+      if (random.one_in(8)) co_await monterey::sleep_for(std::chrono::microseconds(random.below(2000)));
+    }
+    complete = found.size() < options.limit;
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "scan", Does::read);
+  if (opened == 0 || (!complete && !last)) co_return;
+  // What it passed without finding it was absent.
+  std::vector<char> there(keys_.count());
+  for (const Seen& seen : found) there[seen.key] = 1;
+  for (std::uint32_t k = 0; k < keys_.count(); ++k) {
+    const std::string& text = keys_.text(k);
+    const bool is_passed = complete || (options.reverse ? text > *last : text < *last);
+    if (!there[k] && is_passed && text >= from && (!to || text < *to)) found.push_back({k, {}});
+  }
+  history_.add_scan(std::move(found), begun, opened);
+}
+
+monterey::Task<> Life::flush(SimRandom random) {
+  const std::uint32_t op = history_.begin(History::Kind::flush);
+  std::exception_ptr error;
+  try {
+    if (random.one_in(2)) {
+      co_await db_->flush();
+    } else {
+      co_await db_->sync();
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && outcome_of(error, "flush", Does::write) == History::Outcome::nothing && !plan_.writes_may_fail) {
+    wrong("a flush failed: " + last_error_);
+  }
+  end(op, error ? History::Outcome::unknown : History::Outcome::applied);
+}
+
+}  // namespace store::test
