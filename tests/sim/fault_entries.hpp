@@ -16,6 +16,7 @@ std::string run_lying_device(FaultContext& context, std::uint64_t seed);
 std::string run_bit_rot(FaultContext& context, std::uint64_t seed);
 std::string run_meta_block(FaultContext& context, std::uint64_t seed);
 std::string run_refused(FaultContext& context, std::uint64_t seed);
+std::string run_short_io(FaultContext& context, std::uint64_t seed);
 std::string run_log_damage(FaultContext& context, std::uint64_t seed);
 std::string run_two_faults(FaultContext& context, std::uint64_t seed);
 

@@ -22,6 +22,8 @@ constexpr FaultEntry kFaults[] = {
      run_lying_device},
     {"meta_block", "one meta block is lost, damaged or unreadable", true, 2'000, run_meta_block},
     {"refused", "all meta blocks, or the newest root of tree or allocator, are damaged", true, 2'000, run_refused},
+    {"short_io", "on a file: short, interrupted and reordered completions; an image is one of them", false, 200'000,
+     run_short_io},
     {"log_damage", "groups of the log, or the meta page that they attest, are damaged, stale or foreign", true, 10'000,
      run_log_damage},
     {"two_faults", "two of these at once", true, 20'000, run_two_faults},

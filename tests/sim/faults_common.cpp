@@ -56,9 +56,11 @@ void raise_numbers(SimImage& image) {
     }
   }
   if (slot == kMetaSlots) return;
-  newest.generation = Generation(kMaxGeneration.value - (1u << 20));
-  newest.last_merged = SeqNo(kMaxSeqNo.value - (1u << 20));
-  newest.incarnation = ~std::uint64_t{0} >> 1;
+  // The engine stops writing 2^16 generations, 2^32 sequence numbers and 2^62 bytes of log before the end.
+  newest.generation = Generation(kMaxGeneration.value - (1u << 16) - (1u << 12));
+  newest.last_merged = SeqNo(kMaxSeqNo.value - (std::uint64_t{1} << 32) - (1u << 20));
+  newest.incarnation = ~std::uint64_t{0} - 1000;
+  if (newest.log_segment_count > 0) newest.log_lsn = (std::uint64_t{1} << 62) - (std::uint64_t{1} << 30);
   for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
     encode_meta(newest, slot, image.edit(meta_block(slot, copy).value));
   }
@@ -80,7 +82,7 @@ Beginning begin_store(FaultContext& context, const LifePlan& plan, const KeySpac
   life.run(context.arena);
   wrong = life.judge();
   Beginning beginning{life.disk().contents(), life.left(), life.history().next_op()};
-  if (kind == 1 && plan.mode == WalMode::none) raise_numbers(beginning.image);
+  if (kind == 1) raise_numbers(beginning.image);
   return beginning;
 }
 

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "monterey/io_injection.hpp"
 #include "sim/fault_entries.hpp"
 #include "store/page/meta.hpp"
+#include "support/temp_dir.hpp"
 
 namespace store::test {
 
@@ -167,6 +169,33 @@ std::string run_lying_device(FaultContext& context, std::uint64_t seed) {
     if (!wrong.empty()) return wrong;
   }
   return {};
+}
+
+// On a real file, through whatever I/O this machine has: completions that are short, interrupted or refused for now, in any
+// order, are nobody's business above the runtime.
+std::string run_short_io(FaultContext& context, std::uint64_t seed) {
+  LifePlan plan = plan_of(context, seed);
+  const KeySpace keys(plan.keys);
+  const TempDir directory;
+  const std::string path = directory.file("store");
+  plan.end = LifePlan::End::close;
+  monterey::detail::IoInjection injection(seed, {.short_count = 100, .eintr = 60, .eagain = 60, .reorder = 300});
+  Life life(plan, {}, 1, keys);
+  life.run_on_file(context.arena, path, injection);
+  std::string wrong = life.judge();
+  if (wrong.empty() && life.open_error()) wrong = life.open_error()->what();
+  if (!wrong.empty()) return wrong;
+  plan.tasks = 0;
+  plan.only = nullptr;
+  plan.may_create = false;
+  Life second(plan, {}, life.history().next_op(), keys);
+  second.run_on_file(context.arena, path, injection);
+  wrong = second.judge();
+  if (wrong.empty() && second.open_error()) wrong = second.open_error()->what();
+  if (wrong.empty()) wrong = life.history().check_view(second.found(), life.history().now() + 1, life.history().now());
+  const monterey::detail::IoInjection::Counts& counts = injection.counts();
+  context.images += counts.short_count + counts.eintr + counts.eagain + counts.held;
+  return wrong;
 }
 
 }  // namespace store::test

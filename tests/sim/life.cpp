@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <monterey/capabilities.hpp>
+#include <monterey/detail/reactor.hpp>
 #include <monterey/spawn.hpp>
 #include <utility>
+
+#include "monterey/io_backend.hpp"
 
 namespace store::test {
 
@@ -79,6 +83,40 @@ void Life::run(monterey::FixedBufs& arena) {
   if (!disk_->complaint().empty()) wrong(disk_->complaint());
 }
 
+void Life::run_on_file(monterey::FixedBufs& arena, const std::string& path, monterey::detail::IoInjection& injection) {
+  path_ = path;
+  monterey::Capabilities capabilities;
+  const auto backend = monterey::detail::make_backend(monterey::Backend::automatic, arena, capabilities);
+  backend->set_injection(&injection);
+  {
+    monterey::detail::ReactorOptions options;
+    options.capabilities = &capabilities;
+    monterey::detail::Reactor reactor(*backend, options);
+    monterey::FixedBufs::set_current(&arena);
+    {
+      const monterey::detail::Reactor::Activation activation(reactor);
+      monterey::spawn(main());
+    }
+    reactor.run();
+    monterey::FixedBufs::set_current(nullptr);
+  }
+  backend->set_injection(nullptr);
+}
+
+std::chrono::nanoseconds Life::now() const {
+  return cluster_ ? cluster_->now() : std::chrono::steady_clock::now().time_since_epoch();
+}
+
+monterey::Task<std::unique_ptr<BlockDevice>> Life::open_device() {
+  std::unique_ptr<BlockDevice> device;
+  if (disk_) {
+    device = std::make_unique<SimBlockDevice>(*disk_, plan_.open.read_only);
+  } else {
+    device = co_await FileBlockDevice::open(path_, {.capacity_blocks = plan_.capacity_blocks});
+  }
+  co_return std::move(device);
+}
+
 std::string Life::judge() {
   if (violation_.empty()) violation_ = history_.check_reads();
   if (violation_.empty()) violation_ = history_.check_scans();
@@ -90,12 +128,11 @@ void Life::wrong(const std::string& what) {
 }
 
 std::uint64_t Life::durable_before() const {
-  if (phase_ == Phase::closed || plan_.mode == WalMode::per_op) return history_.now() + 1;
+  if (phase_ == Phase::closed || !disk_ || plan_.mode == WalMode::per_op) return history_.now() + 1;
   std::uint64_t before = durable_before_;
   if (plan_.mode == WalMode::batched) {
     // A log that has failed makes nothing durable any more, and says so to whoever writes next.
-    const auto deadline =
-        disk_->first_struck_at().value_or(cluster_->now()) - config_.wal_batch_interval - kBatchedSlack;
+    const auto deadline = disk_->first_struck_at().value_or(now()) - config_.wal_batch_interval - kBatchedSlack;
     for (const History::Op& op : history_.ops()) {
       if (op.outcome == History::Outcome::applied && op.ended_at <= deadline) before = std::max(before, op.ended + 1);
     }
@@ -126,15 +163,15 @@ monterey::Task<> Life::main() {
 }
 
 monterey::Task<> Life::open() {
-  const bool creates = plan_.may_create && disk_->size_blocks() == 0;
-  phase_ = creates ? Phase::creating : Phase::opening;
   std::exception_ptr error;
   try {
+    std::unique_ptr<BlockDevice> device = co_await open_device();
+    const bool creates = plan_.may_create && device->size_blocks() == 0;
+    phase_ = creates ? Phase::creating : Phase::opening;
     if (creates) {
-      db_.emplace(co_await Partition::create(std::make_unique<SimBlockDevice>(*disk_), config_));
+      db_.emplace(co_await Partition::create(std::move(device), config_));
     } else {
-      db_.emplace(co_await Partition::open(std::make_unique<SimBlockDevice>(*disk_, plan_.open.read_only), config_,
-                                           plan_.open));
+      db_.emplace(co_await Partition::open(std::move(device), config_, plan_.open));
     }
   } catch (...) {
     error = std::current_exception();
@@ -215,7 +252,7 @@ Seen Life::seen(std::uint32_t key, std::optional<std::string_view> value) {
 monterey::Task<> Life::finish() {
   const std::uint64_t begun = history_.tick();
   poisoned_ = !db_->stats().poisoned.empty();
-  struck_at_work_ = disk_->struck();
+  if (disk_) struck_at_work_ = disk_->struck();
   if (poisoned_) co_await expect_poisoned();
   std::exception_ptr error;
   try {
@@ -226,12 +263,12 @@ monterey::Task<> Life::finish() {
     history_.add_scan(std::move(seen), begun, history_.now());
     const CheckReport report = co_await db_->check();
     // A meta write that failed has left what a check must notice; the next life judges it.
+    poisoned_ = !db_->stats().poisoned.empty();
     if (!report.ok && !plan_.check_may_fail && !poisoned_) wrong("check: " + report.errors.front());
   } catch (...) {
     error = std::current_exception();
   }
   if (error) outcome_of(error, "the last scan or check", Does::read);
-  poisoned_ = !db_->stats().poisoned.empty();
   if (plan_.end == LifePlan::End::drop) co_return;
   error = nullptr;
   try {
@@ -298,7 +335,7 @@ History::Outcome Life::outcome_of(const std::exception_ptr& error, const char* v
 }
 
 void Life::end(std::uint32_t op, History::Outcome outcome) {
-  history_.end(op, outcome, cluster_->now());
+  history_.end(op, outcome, now());
   const History::Op& record = history_.ops()[op - (history_.next_op() - history_.ops().size())];
   if (record.kind == History::Kind::flush && outcome == History::Outcome::applied) {
     durable_before_ = std::max(durable_before_, record.begun);
@@ -306,11 +343,11 @@ void Life::end(std::uint32_t op, History::Outcome outcome) {
   if (plan_.trace) {
     std::string changes;
     for (const History::Change& change : record.changes) changes += history_.shown({change.key, change.value}) + "; ";
-    fmt::print("{:>9} operation {} ended as {} (events {} to {}): {}{}\n", cluster_->now().count() / 1000, op,
+    fmt::print("{:>9} operation {} ended as {} (events {} to {}): {}{}\n", now().count() / 1000, op,
                static_cast<int>(outcome), record.begun, history_.now(), changes,
                outcome == History::Outcome::applied ? "" : last_error_);
   }
-  cluster_->note(std::uint64_t{op} << 8 | static_cast<std::uint64_t>(outcome));
+  if (cluster_) cluster_->note(std::uint64_t{op} << 8 | static_cast<std::uint64_t>(outcome));
   if (plan_.images > 0 && image_random_.below(kStepsExpected) < plan_.images) capture();
 }
 

@@ -17,6 +17,10 @@
 #include "support/sim_cluster.hpp"
 #include "support/sim_disk.hpp"
 
+namespace monterey::detail {
+class IoInjection;
+}
+
 namespace store::test {
 
 struct LifePlan {
@@ -65,6 +69,9 @@ class Life {
   // Errors: std::logic_error when the engine waits for ever; the process should not go on after that.
   void run(monterey::FixedBufs& arena);
 
+  // The same on a file and the machine's own I/O, altered on its way. Not a function of the seed.
+  void run_on_file(monterey::FixedBufs& arena, const std::string& path, monterey::detail::IoInjection& injection);
+
   // What is wrong; empty if nothing. The histories of reads and scans are judged here, so call it once, after run().
   std::string judge();
   // Why it could not be opened, if so.
@@ -98,6 +105,8 @@ class Life {
  private:
   using Phase = CrashImage::Phase;
   monterey::Task<> main();
+  monterey::Task<std::unique_ptr<BlockDevice>> open_device();
+  std::chrono::nanoseconds now() const;
   monterey::Task<> open();
   monterey::Task<> read_base();
   monterey::Task<> scan_all(std::vector<Seen>& found);
@@ -133,7 +142,8 @@ class Life {
   SimRandom image_random_;
   SimImage start_;
   std::unique_ptr<SimCluster> cluster_;
-  std::unique_ptr<SimDisk> disk_;
+  std::unique_ptr<SimDisk> disk_;  // null on a file
+  std::string path_;
   std::optional<Partition> db_;
   History history_;
   Phase phase_ = Phase::opening;
