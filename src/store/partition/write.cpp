@@ -260,7 +260,7 @@ monterey::Task<> PartitionCore::put(std::string_view key, std::optional<std::str
     LogTicket ticket;
     const bool placed = try_put(key, value, &ticket);
     if (placed) {
-      co_await log_->durable(ticket);
+      while (!log_->is_durable(ticket)) co_await log_->group_ended(ticket).wait();
       co_return;
     }
   }

@@ -148,10 +148,7 @@ monterey::Task<> Log::make_room() {
 // --- waiting ---
 
 monterey::Task<> Log::durable(LogTicket ticket) {
-  while (durable_ <= ticket.group) {
-    require_good();
-    co_await chunks_[ticket.chunk].done.wait();
-  }
+  while (!is_durable(ticket)) co_await group_ended(ticket).wait();
 }
 
 monterey::Task<> Log::sync() {

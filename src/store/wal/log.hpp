@@ -89,6 +89,13 @@ class Log : public std::enable_shared_from_this<Log> {
 
   // Waits until the record is durable. Errors: poisoned, aborted.
   monterey::Task<> durable(LogTicket ticket);
+  // The same in parts, for who saves the frame: while not is_durable(), which throws `poisoned`, await this event.
+  bool is_durable(LogTicket ticket) const {
+    if (durable_ > ticket.group) return true;
+    require_good();
+    return false;
+  }
+  monterey::Event& group_ended(LogTicket ticket) noexcept { return chunks_[ticket.chunk].done; }
   // Writes what is gathered without waiting for the interval, and waits until all that was appended is durable.
   monterey::Task<> sync();
 
