@@ -234,6 +234,7 @@ monterey::Task<> Log::write_group() {
   room_.pulse();
 
   if (names_runs) co_await data_device_.sync();
+  require_good();  // as below: what it should have made durable may be lost
   const std::byte* from = chunk.data;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t piece = std::size_t{pieces[i].count} * kPageBytes;

@@ -237,6 +237,33 @@ TEST(PartitionLog, AFailureOfTheLogPoisons) {
   }
 }
 
+// Of two syncs at once the device may report a failure to one alone: what the other was for is not durable either.
+TEST(PartitionLog, NoGroupNamesARunWhoseSyncRanBesideAFailedOne) {
+  auto disk = std::make_shared<MemDisk>();
+  on_core(logged_arena(), [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(device_on(disk), logged_config(WalMode::batched));
+    co_await db.put("before", "1");
+    co_await db.sync();
+    disk->complete_by([](const test::Operation& operation) {
+      return operation.op == DeviceOp::sync ? MemDisk::Completion::held : MemDisk::Completion::at_once;
+    });
+    disk->inject({.op = DeviceOp::sync});
+    auto flush = monterey::spawn(expect_error(db.flush(), Errc::io_error, "injected failure"));
+    while (disk->held(DeviceOp::sync) == 0) co_await monterey::yield();
+    co_await db.put("long", std::string(100'000, 'l'));
+    auto sync = monterey::spawn(expect_error(db.sync(), Errc::poisoned, "reopen the store"));
+    while (disk->held(DeviceOp::sync) < 2) co_await monterey::yield();
+    disk->release();
+    co_await flush;
+    const std::uint64_t writes = disk->counts().writes;
+    disk->complete_by(nullptr);
+    disk->release_all();
+    co_await sync;
+    EXPECT_EQ(disk->counts().writes, writes) << "a group was written";
+    co_await expect_error(db.close(), Errc::poisoned, "reopen the store");
+  });
+}
+
 TEST(PartitionLog, RunsThatTheLogNamesAreKeptFromOthers) {
   auto disk = std::make_shared<MemDisk>();
   on_core(logged_arena(), [&]() -> monterey::Task<> {
