@@ -16,8 +16,9 @@ namespace {
 
 constexpr std::size_t kMaxCachePages = 64;
 constexpr std::size_t kMaxIoDepth = 16;
-// How long after wal_batch_interval a batched write may take to be durable: the log's write and sync on a slow disk.
-constexpr std::chrono::milliseconds kBatchedSlack{80};
+// How many of the slowest syncs after wal_batch_interval a batched write may take to be durable: those of the group before and
+// its own, of the log and of runs, and the writes.
+constexpr int kBatchedSyncs = 6;
 constexpr unsigned kStepsExpected = 300;  // of the device, in a life of the usual size
 
 }  // namespace
@@ -132,7 +133,8 @@ std::uint64_t Life::durable_before() const {
   std::uint64_t before = durable_before_;
   if (plan_.mode == WalMode::batched) {
     // A log that has failed makes nothing durable any more, and says so to whoever writes next.
-    const auto deadline = disk_->first_struck_at().value_or(now()) - config_.wal_batch_interval - kBatchedSlack;
+    const auto deadline =
+        disk_->first_struck_at().value_or(now()) - config_.wal_batch_interval - disk_->slowest_sync() * kBatchedSyncs;
     for (const History::Op& op : history_.ops()) {
       if (op.outcome == History::Outcome::applied && op.ended_at <= deadline) before = std::max(before, op.ended + 1);
     }

@@ -14,6 +14,7 @@
 
 #include "sim/control.hpp"
 #include "sim/faults.hpp"
+#include "sim/shrink.hpp"
 
 namespace store::test {
 namespace {
@@ -25,6 +26,8 @@ struct Options {
   std::optional<std::uint64_t> seed;
   std::optional<WalMode> mode;  // each in turn if not said
   bool control = false;
+  bool shrink = false;
+  std::vector<char> only;  // operations, by number
   std::string bug;
   bool trace = false;
 };
@@ -42,6 +45,7 @@ int run_fault(const FaultEntry& fault, const Options& options, monterey::FixedBu
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   FaultContext context{.arena = arena, .trace = options.trace};
+  if (!options.only.empty()) context.only = &options.only;
   const std::uint64_t images = options.images != 0 ? options.images : options.seconds > 0 ? ~0ull : fault.images;
   std::uint64_t seeds = 0;
   int violations = 0;
@@ -61,6 +65,15 @@ int run_fault(const FaultEntry& fault, const Options& options, monterey::FixedBu
       ++violations;
       fmt::print("violation: {}\nreplay: store_sim --fault {} --wal {} --seed {}\n", wrong, fault.name,
                  name_of(context.mode), seed);
+      if (options.shrink) {
+        std::string numbers;
+        const std::vector<char> left = shrink(fault, context, seed);
+        for (std::size_t i = 0; i < left.size(); ++i) {
+          if (left[i]) numbers += fmt::format("{}{}", numbers.empty() ? "" : ",", i);
+        }
+        fmt::print("shrunk: store_sim --fault {} --wal {} --seed {} --only {}\n", fault.name, name_of(context.mode),
+                   seed, numbers);
+      }
     }
     if (options.seed || context.images >= images) break;
     if (options.seconds > 0 && std::chrono::duration<double>(Clock::now() - begin).count() >= options.seconds) break;
@@ -89,13 +102,25 @@ int run(const Options& options) {
 
 [[noreturn]] void usage(int status) {
   std::fputs(
-      "usage: store_sim [--fault NAME] [--seconds N] [--images N] [--seed N] [--wal none|batched|per_op] [--trace]\n"
+      "usage: store_sim [--fault NAME] [--seconds N] [--images N] [--seed N] [--wal none|batched|per_op]\n"
+      "                 [--shrink] [--only NUMBERS] [--trace]\n"
       "       store_sim --control [--bug NAME] [--seconds N]\n"
-      "Runs each fault, or the one named, for so many images or seconds; with a seed, that one alone. --control runs\n"
-      "the planted bugs, each for so many seconds at most (60).\n",
+      "Runs each fault, or the one named, for so many images or seconds; with a seed, that one alone. --shrink looks\n"
+      "for the fewest operations that still show a violation, --only does no others, --trace prints all that happens.\n"
+      "--control runs the planted bugs, each for so many seconds at most (60). The faults:\n",
       status == 0 ? stdout : stderr);
   for (const FaultEntry& fault : all_faults()) fmt::print("  {:16}{}\n", fault.name, fault.what);
   std::exit(status);
+}
+
+std::vector<char> parse_only(const char* text) {
+  std::vector<char> only(kMostOperations);
+  for (char* at = const_cast<char*>(text); *at != '\0'; at += *at == ',') {
+    const unsigned long number = std::strtoul(at, &at, 10);
+    if (number >= only.size() || (*at != ',' && *at != '\0')) usage(2);
+    only[number] = 1;
+  }
+  return only;
 }
 
 Options parse(int argc, char** argv) {
@@ -105,6 +130,10 @@ Options parse(int argc, char** argv) {
     if (name == "--help") usage(0);
     if (name == "--trace") {
       options.trace = true;
+      continue;
+    }
+    if (name == "--shrink") {
+      options.shrink = true;
       continue;
     }
     if (name == "--control") {
@@ -117,6 +146,8 @@ Options parse(int argc, char** argv) {
       options.fault = value;
     } else if (name == "--bug") {
       options.bug = value;
+    } else if (name == "--only") {
+      options.only = parse_only(value);
     } else if (name == "--seconds") {
       options.seconds = std::strtod(value, nullptr);
     } else if (name == "--images") {

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t kBlockBytes = sizeof(SimBlock);
 constexpr SimBlock kZeros{};
+constexpr std::uint64_t kSlowestPercent = 5000;  // of the typical latency
+constexpr int kSyncLatencies = 3;                // a sync takes as long as so many other operations
 constexpr unsigned kAllSectors = (1u << kSectorsPerBlock) - 1;
 
 const SimBlock& contents_of(const SimBlockRef& block) { return block ? *block : kZeros; }
@@ -168,8 +170,12 @@ void SimDisk::step(const Operation& operation, Step step) {
 
 std::chrono::nanoseconds SimDisk::latency() {
   const auto base = std::chrono::nanoseconds(options_.latency);
-  const std::uint64_t factor = random_.one_in(20) ? random_.between(100, 5000) : random_.between(20, 200);
-  return base * static_cast<std::int64_t>(factor) / 100;
+  const std::uint64_t percent = random_.one_in(20) ? random_.between(100, kSlowestPercent) : random_.between(20, 200);
+  return base * static_cast<std::int64_t>(percent) / 100;
+}
+
+std::chrono::nanoseconds SimDisk::slowest_sync() const {
+  return std::chrono::nanoseconds(options_.latency) * kSyncLatencies * static_cast<std::int64_t>(kSlowestPercent) / 100;
 }
 
 monterey::Task<> SimDisk::read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) {
@@ -258,7 +264,7 @@ monterey::Task<> SimDisk::sync() {
   const std::uint64_t mark = completions_;
   const std::uint64_t size = view_.size();
   step(operation, Step::issued);
-  co_await cluster_.delay(latency() * 3);
+  co_await cluster_.delay(latency() * kSyncLatencies);
   const auto is_covered = [mark](const PendingRef& write) { return write->completed != 0 && write->completed <= mark; };
   if (!fault) {
     // Syncs may overlap: one that began earlier and ends later takes nothing back.

@@ -105,6 +105,7 @@ class SimDisk {
   unsigned last_write_sectors() const;
 
   std::uint64_t count(DeviceOp op) const { return counts_[static_cast<std::size_t>(op)]; }
+  std::chrono::nanoseconds slowest_sync() const;
   const std::string& complaint() const { return complaint_; }
   std::uint64_t size_blocks() const { return view_.size(); }
   std::uint64_t capacity_blocks() const { return options_.capacity_blocks; }
