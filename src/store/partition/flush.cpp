@@ -103,7 +103,7 @@ monterey::Task<> PartitionCore::flush_all() {
 
 monterey::Task<> PartitionCore::flush() {
   require_open();
-  require_writable();
+  require_committable();
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
   co_await flush_all();
@@ -112,7 +112,7 @@ monterey::Task<> PartitionCore::flush() {
 // Everything written before the call is durable when it completes.
 monterey::Task<> PartitionCore::sync() {
   require_open();
-  require_writable();
+  require_committable();
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
   if (!log_) {
@@ -177,10 +177,10 @@ monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_
   try {
     if (!planted(Planted::no_sync_before_meta)) co_await sync_device(*device_);
     // The error of a sync elsewhere may have been this one's to report.
-    require_writable();
+    require_committable();
     co_await write_meta_slot(*device_, meta, slot);
     if (!planted(Planted::no_sync_after_meta)) co_await sync_device(*device_);
-    require_writable();
+    require_committable();
   } catch (...) {
     if (planted(Planted::poison_ignored)) {
       if (free_list_.in_commit()) free_list_.aborted();

@@ -197,7 +197,7 @@ monterey::Task<> PartitionCore::start_log(bool rolled_back) {
   }
   if (config_.wal_mode == WalMode::none) co_return;
   while (flushing_) co_await flush_ended_.wait();
-  require_writable();
+  require_committable();
   ++meta_.incarnation;
   LogLayout layout = log_layout_;
   if (planted(Planted::recovery_not_idempotent)) layout = layout.starting_at(log_tail_);

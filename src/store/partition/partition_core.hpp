@@ -242,6 +242,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
   enum class Room { active, own_buffer };
 
+  // Not read-only and not poisoned: what is accepted may be made durable.
+  void require_committable() const;
+  // That, and the numbers that a write takes are left.
   void require_writable() const;
   void require_numbers() const;
   bool append(Buffer& buffer, std::string_view key, std::optional<std::string_view> value,

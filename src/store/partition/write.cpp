@@ -33,13 +33,17 @@ struct PartitionCore::Write {
   Room room = Room::active;  // own_buffer: too long for the log
 };
 
-void PartitionCore::require_writable() const {
+void PartitionCore::require_committable() const {
   if (read_only_) throw Error(Errc::read_only, fmt::format("{}: opened for reading only", device_->name()));
   if (!poisoned_.empty()) {
     throw Error(Errc::poisoned, fmt::format("{}: no writes after a failure that left the device's state unknown ({}); "
                                             "reopen the store to recover",
                                             device_->name(), poisoned_));
   }
+}
+
+void PartitionCore::require_writable() const {
+  require_committable();
   require_numbers();
 }
 
@@ -160,7 +164,7 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
 // --- waiting for room ---
 
 monterey::Task<> PartitionCore::wait_for_flush() {
-  require_writable();
+  require_committable();
   const std::uint64_t failures = flush_failures_;
   start_flush();
   if (!flushing_) co_return;
