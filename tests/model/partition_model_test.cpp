@@ -26,6 +26,13 @@ using test::MemDisk;
 constexpr int kOperations = 5'000;
 // Under a sanitizer each costs ten times as much.
 #if defined(__SANITIZE_ADDRESS__)
+#define STORE_MODEL_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STORE_MODEL_SANITIZED
+#endif
+#endif
+#ifdef STORE_MODEL_SANITIZED
 constexpr std::uint64_t kSeedsPerTest = 12;
 #else
 constexpr std::uint64_t kSeedsPerTest = 50;
