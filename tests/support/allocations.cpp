@@ -8,10 +8,14 @@ namespace store::test {
 namespace {
 thread_local std::uint64_t t_allocations = 0;
 thread_local std::uint64_t t_failing = 0;
+thread_local std::uint64_t t_times = 1;
 }  // namespace
 
 std::uint64_t allocations() noexcept { return t_allocations; }
-void fail_allocation(std::uint64_t nth) noexcept { t_failing = nth; }
+void fail_allocation(std::uint64_t nth, std::uint64_t times) noexcept {
+  t_failing = nth;
+  t_times = times;
+}
 
 }  // namespace store::test
 
@@ -20,7 +24,10 @@ void fail_allocation(std::uint64_t nth) noexcept { t_failing = nth; }
 namespace {
 void* allocate(std::size_t bytes, std::size_t alignment) {
   ++store::test::t_allocations;
-  if (store::test::t_failing != 0 && --store::test::t_failing == 0) throw std::bad_alloc();
+  if (store::test::t_failing != 0 && --store::test::t_failing == 0) {
+    if (--store::test::t_times > 0) store::test::t_failing = 1;
+    throw std::bad_alloc();
+  }
   void* const memory = alignment <= alignof(std::max_align_t)
                            ? std::malloc(bytes == 0 ? 1 : bytes)
                            : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);

@@ -19,7 +19,8 @@ inline constexpr bool kCountsAllocations = STORE_COUNTS_ALLOCATIONS != 0;
 // Allocations so far by the calling thread.
 std::uint64_t allocations() noexcept;
 
-// Makes the nth allocation of the calling thread from now on (1: the next) throw std::bad_alloc; 0: none.
-void fail_allocation(std::uint64_t nth) noexcept;
+// Makes the nth allocation of the calling thread from now on (1: the next), and as many as `times` together, throw
+// std::bad_alloc; 0: none.
+void fail_allocation(std::uint64_t nth, std::uint64_t times = 1) noexcept;
 
 }  // namespace store::test

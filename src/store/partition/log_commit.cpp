@@ -29,7 +29,7 @@ std::uint64_t blocks_of(const LogLayout& layout) { return layout.total_bytes() /
 
 std::uint64_t PartitionCore::log_cap_blocks() const {
   const std::uint64_t wanted = std::max<std::uint64_t>(4 * config_.write_buffer_bytes, kMinCapBytes) / kPageBytes;
-  if (log_device_) return std::min(wanted, log_device_->capacity_blocks() - 1);
+  if (log_device_) return std::min(wanted, std::max<std::uint64_t>(log_device_->capacity_blocks(), 1) - 1);
   return std::min(wanted, std::max(kSmallestLogBlocks, device_->capacity_blocks() / kDeviceShare));
 }
 
@@ -87,13 +87,21 @@ monterey::Task<> PartitionCore::commit_log() {
   std::vector<Extent> added;
   const std::uint64_t growth = log_growth_refused_ ? 0 : log_growth_blocks();
   if (growth > 0) added = co_await add_segments(growth);
-  LogLayout layout = log_layout().starting_at(log_keep_from(0));
-  if (added.empty() && layout.begin == log_layout().begin) co_return;
-  layout.segments.insert(layout.segments.end(), added.begin(), added.end());
-  co_await commit_log_layout(std::move(layout), added);
+  std::exception_ptr error;
+  try {
+    LogLayout layout = log_layout().starting_at(log_keep_from(0));
+    if (added.empty() && layout.begin == log_layout().begin) co_return;
+    layout.segments.insert(layout.segments.end(), added.begin(), added.end());
+    co_await commit_log_layout(std::move(layout), added);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (!error) co_return;
+  if (!free_list_.in_commit()) cancel_segments(added);  // short of the meta page
+  std::rethrow_exception(error);
 }
 
-// Commits a layout, and segments that add_segments() made. On an error short of the meta page they are given back.
+// Commits a layout, and segments that add_segments() made.
 monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added) {
   Meta meta = meta_;
   meta.generation = take_generation();
@@ -114,7 +122,6 @@ monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<
     }
     if (error) {
       free_list_.aborted();
-      cancel_segments(added);
       std::rethrow_exception(error);
     }
   }
@@ -134,6 +141,7 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
   space.entries = 1;
   space.run_blocks = blocks;
   std::vector<Extent> added;
+  added.reserve(kSegmentsAtOnce);  // what is reserved must be noted
   std::exception_ptr error;
   pending_ += space;
   try {
@@ -196,17 +204,20 @@ monterey::Task<> PartitionCore::start_log(bool rolled_back) {
     log_tail_ = log_layout_.begin;
   }
   if (config_.wal_mode == WalMode::none) co_return;
+  monterey::FixedBuf staging = allocate_buffer(Log::kStagingBytes);  // may fail: before anything changes
   while (flushing_) co_await flush_ended_.wait();
   require_committable();
+  if (meta_.incarnation == ~std::uint64_t{0} || log_tail_.lsn.value > kMaxLogLsn) throw_numbers_end();
   ++meta_.incarnation;
   LogLayout layout = log_layout_;
   if (planted(Planted::recovery_not_idempotent)) layout = layout.starting_at(log_tail_);
   std::vector<Extent> added;
   if (layout.segments.empty()) {
-    added = co_await add_segments(log_growth_blocks());
+    const std::uint64_t blocks = log_growth_blocks();  // 0 on a log device that is too small for any
+    if (blocks > 0) added = co_await add_segments(blocks);
     if (added.empty()) {
       throw Error(Errc::no_space, fmt::format("{}: no space for a log; give the device more room, or open without one",
-                                              device_->name()));
+                                              device_of_log().name()));
     }
     layout.segments = added;
   }
@@ -217,8 +228,7 @@ monterey::Task<> PartitionCore::start_log(bool rolled_back) {
                              .incarnation = meta_.incarnation,
                              .generation = meta_.generation,
                              .interval = waits ? config_.wal_batch_interval : std::chrono::microseconds(0)};
-  log_ = std::make_shared<Log>(device_of_log(), *device_, allocate_buffer(Log::kStagingBytes), options, log_layout_,
-                               log_tail_);
+  log_ = std::make_shared<Log>(device_of_log(), *device_, std::move(staging), options, log_layout_, log_tail_);
   log_->start(weak_from_this(), [this](const std::string& why) { poison(why); });
 }
 

@@ -43,18 +43,21 @@ monterey::Task<Found> look_at(BlockDevice& device) {
 
 }  // namespace
 
-monterey::Task<> create_log_device(BlockDevice& device, Uuid store, LogDeviceUse use) {
+monterey::Task<> require_blank_log_device(BlockDevice& device) {
   const Found found = co_await look_at(device);
-  if (use != LogDeviceUse::overwrite && found.contents == Contents::something_else) {
+  if (found.contents == Contents::something_else) {
     throw Error(
         Errc::not_a_store,
         fmt::format("{}: holds something that is not a log; create with overwrite to replace it", device.name()));
   }
-  if (use != LogDeviceUse::overwrite && found.contents != Contents::blank) {
+  if (found.contents != Contents::blank) {
     throw Error(Errc::already_exists, fmt::format("{}: is the log device of a store already; create with overwrite to "
                                                   "replace it",
                                                   device.name()));
   }
+}
+
+monterey::Task<> create_log_device(BlockDevice& device, Uuid store) {
   co_await device.grow(1);
   const auto block = allocate_aligned(kPageBytes);
   const std::span<std::byte> bytes(block.get(), kPageBytes);
@@ -70,8 +73,9 @@ monterey::Task<> create_log_device(BlockDevice& device, Uuid store, LogDeviceUse
   co_await device.sync();
 }
 
-monterey::Task<> require_log_device_of(BlockDevice& device, Uuid store) {
+monterey::Task<bool> require_log_device_of(BlockDevice& device, Uuid store) {
   const Found found = co_await look_at(device);
+  if (found.contents == Contents::blank) co_return true;
   if (found.contents == Contents::damaged_log_device) {
     throw Error(Errc::corruption,
                 fmt::format("{}: block 0 of the log device is damaged; restore from a backup or salvage "
@@ -85,6 +89,7 @@ monterey::Task<> require_log_device_of(BlockDevice& device, Uuid store) {
     throw Error(Errc::invalid_argument,
                 fmt::format("{}: the log device of another store; check which belong together", device.name()));
   }
+  co_return false;
 }
 
 }  // namespace store

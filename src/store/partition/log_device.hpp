@@ -11,13 +11,15 @@ namespace store {
 
 using Uuid = std::array<std::uint8_t, 16>;
 
-enum class LogDeviceUse : std::uint8_t { blank_only, overwrite };
+// Refuses a device that is not blank. Errors: already_exists when it is a log device, not_a_store when it holds something
+// else; io_error.
+monterey::Task<> require_blank_log_device(BlockDevice& device);
 
-// Makes `device` the log device of the store, durably. Errors: already_exists when it is one already and not_a_store when it
-// holds something else, unless it is to be overwritten; no_space, io_error.
-monterey::Task<> create_log_device(BlockDevice& device, Uuid store, LogDeviceUse use);
+// Makes `device` the log device of the store, durably. Errors: no_space, io_error.
+monterey::Task<> create_log_device(BlockDevice& device, Uuid store);
 
 // Errors: not_a_store when `device` is no log device, invalid_argument when it is that of another store, corruption.
-monterey::Task<> require_log_device_of(BlockDevice& device, Uuid store);
+// Returns whether it is blank, which the caller judges.
+monterey::Task<bool> require_log_device_of(BlockDevice& device, Uuid store);
 
 }  // namespace store

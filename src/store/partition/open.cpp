@@ -160,6 +160,7 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
                                                  device_->name()));
     }
   }
+  if (log_device_ && !options.overwrite) co_await require_blank_log_device(*log_device_);
   co_await device_->grow(kInitialBlocks);
   co_await clear_meta_slots(*device_);
   co_await device_->sync();
@@ -171,11 +172,7 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   co_await device_->sync();
   Meta meta;
   meta.uuid = random_uuid();
-  if (log_device_) {
-    meta.features |= kFeatureLogDevice;
-    const LogDeviceUse use = options.overwrite ? LogDeviceUse::overwrite : LogDeviceUse::blank_only;
-    co_await create_log_device(*log_device_, meta.uuid, use);
-  }
+  if (log_device_) meta.features |= kFeatureLogDevice;
   meta.generation = last_generation_;
   meta.incarnation = 1;
   meta.allocator_root = allocator.root;
@@ -183,6 +180,8 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   meta.high_water = allocator.high_water;
   co_await write_meta_slot(*device_, meta, 0);
   co_await device_->sync();
+  // Last: an open makes up for it if this is cut off here, but a store cannot be made with the log device of another.
+  if (log_device_) co_await create_log_device(*log_device_, meta.uuid);
   free_list_.committed();
   meta_ = meta;
   meta_slot_ = 0;
@@ -191,7 +190,7 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
 
 // Returns whether the state it loaded is not the newest one.
 monterey::Task<bool> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
-  read_only_ = options.read_only || device_->read_only();
+  read_only_ = options.read_only || device_->read_only() || (log_device_ && log_device_->read_only());
   open_notes_ = slots.notes;
   if (!slots.unreadable.empty() && !options.allow_rollback) {
     throw Error(Errc::io_error, fmt::format("{}: {}; it may be the newest state, so nothing was opened: try again, or "
@@ -249,7 +248,17 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
 
 monterey::Task<> PartitionCore::require_log_device() {
   const bool has_one = (meta_.features & kFeatureLogDevice) != 0;
-  if (has_one && log_device_) co_await require_log_device_of(*log_device_, meta_.uuid);
+  if (has_one && log_device_) {
+    const bool blank = co_await require_log_device_of(*log_device_, meta_.uuid);
+    if (!blank) co_return;
+    if (meta_.log_segment_count > 0) {
+      throw Error(Errc::not_a_store,
+                  fmt::format("{}: not a log device, it is blank; check the path", log_device_->name()));
+    }
+    // The store was never written to since it was made, and that may have been cut off.
+    if (!read_only_) co_await create_log_device(*log_device_, meta_.uuid);
+    co_return;
+  }
   if (has_one == (log_device_ != nullptr)) co_return;
   const char* what = has_one ? "the store has its log on a device of its own; open it with that device"
                              : "the store has no log device; open it without one";
@@ -277,6 +286,14 @@ monterey::Task<> PartitionCore::close() {
       co_await flush_all();
     } catch (...) {
       error = std::current_exception();
+    }
+    if (error && log_) {
+      // What was not flushed is to be in the log, also what its interval still holds back.
+      try {
+        co_await log_->sync();
+      } catch (const std::exception&) {
+        // The flush's error is thrown, and says as much.
+      }
     }
   } else if (!read_only_ && !(active_.data->empty() && frozen_.empty())) {
     // Nobody may have heard of it: the flush that failed was one in the background, and its writes were acknowledged.

@@ -200,6 +200,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<bool> replay(bool allow_rollback);
   monterey::Task<> look_through_log(const LogLayout& layout, std::vector<Extent>& reserved);
   monterey::Task<> replay_records(const LogLayout& layout);
+  bool is_next_record(std::span<const std::byte> record, LogPosition begin, SeqNo last) const;
   monterey::Task<> replay_record(std::span<const std::byte> record, LogPosition begin);
   monterey::Task<> make_replay_room(std::size_t entries, std::size_t bytes);
   LogExpectation log_expectation() const;
@@ -247,6 +248,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // That, and the numbers that a write takes are left.
   void require_writable() const;
   void require_numbers() const;
+  [[noreturn]] void throw_numbers_end() const;
   bool append(Buffer& buffer, std::string_view key, std::optional<std::string_view> value,
               const std::optional<OverflowRef>& run);
   bool rotate();
@@ -284,7 +286,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> commit_meta(const Meta& meta, const std::uint32_t& slot);
   std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
   void move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged);
-  Generation take_generation() { return last_generation_ = last_generation_.next(); }
+  Generation take_generation() {
+    if (last_generation_ >= kMaxGeneration) throw_numbers_end();
+    return last_generation_ = last_generation_.next();
+  }
   void poison(const std::string& why) noexcept;
   void poison(const std::exception_ptr& error) noexcept;
 

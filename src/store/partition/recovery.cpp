@@ -2,13 +2,14 @@
 // the device changes but by an ordinary flush when the buffers are full, so that a crash meanwhile leaves the same or a
 // later state to recover from.
 //
-// First the whole log is followed to its tail and the runs that it names are reserved, before anything can allocate; then
-// it is read again and applied.
+// First the whole log is followed to its tail, every record is held to the ones before it, and the runs that they name are
+// reserved, before anything can allocate; then it is read again and applied.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
 #include <store/error.hpp>
+#include <utility>
 
 #include "store/base/assert.hpp"
 #include "store/partition/partition_core.hpp"
@@ -47,8 +48,25 @@ monterey::Task<bool> PartitionCore::replay(bool allow_rollback) {
     for (const Extent extent : reserved) free_list_.cancel(extent);
     co_return true;
   }
-  co_await replay_records(layout);
-  co_return false;
+  try {
+    co_await replay_records(layout);
+  } catch (...) {
+    damage = std::current_exception();
+  }
+  if (!damage) co_return false;
+  while (flushing_) co_await flush_ended_.wait();  // the device is in use until then
+  std::rethrow_exception(damage);
+}
+
+// Whether a record is to be applied behind `last`: false if it is merged already. Errors: corruption.
+bool PartitionCore::is_next_record(std::span<const std::byte> record, LogPosition begin, SeqNo last) const {
+  RecordDecoder decoder(record);
+  while (decoder.next()) {
+  }
+  if (!decoder.error().empty() && !planted(Planted::fragments_without_last)) throw_bad_record(begin, decoder.error());
+  if (decoder.first_seq().value + decoder.entries() - 1 <= meta_.last_merged.value) return false;
+  if (decoder.first_seq() == last.next()) return true;
+  throw_bad_record(begin, fmt::format("sequence number {} follows {}", decoder.first_seq().value, last.value));
 }
 
 // Follows the log to its tail, and reserves the runs that it names.
@@ -61,15 +79,19 @@ monterey::Task<> PartitionCore::look_through_log(const LogLayout& layout, std::v
                             device_of_log().name(), blocks, segment.end()));
   }
   LogReader reader(device_of_log(), layout, log_expectation());
+  SeqNo last = meta_.last_merged;
   for (;;) {
     const bool more = co_await reader.next_group();
     if (!more) co_return;
+    LogPosition begin = reader.records_begin();
     for (const std::span<const std::byte> record : reader.records()) {
+      const bool is_next = is_next_record(record, std::exchange(begin, reader.group_begin()), last);
+      if (!is_next) continue;
       RecordDecoder decoder(record);
-      if (read_only_ || decoder.first_seq() <= meta_.last_merged) continue;
+      last = SeqNo(decoder.first_seq().value + decoder.entries() - 1);
       while (const std::optional<LogEntry> entry = decoder.next()) {
-        if (!entry->run) continue;
-        reserved.reserve(reserved.size() + 1);
+        if (read_only_ || !entry->run) continue;
+        if (reserved.size() == reserved.capacity()) reserved.reserve(2 * reserved.size() + 16);
         co_await free_list_.reserve(run_extent(*entry->run));
         reserved.push_back(run_extent(*entry->run));
       }
@@ -95,6 +117,7 @@ monterey::Task<> PartitionCore::replay_records(const LogLayout& layout) {
 
 // Applies one record to the active buffer, unless it is merged already.
 monterey::Task<> PartitionCore::replay_record(std::span<const std::byte> record, LogPosition begin) {
+  if (!is_next_record(record, begin, last_seq_)) co_return;
   RecordDecoder decoder(record);
   std::vector<LogEntry> entries;
   std::size_t bytes = 0;
@@ -103,11 +126,6 @@ monterey::Task<> PartitionCore::replay_record(std::span<const std::byte> record,
     bytes += entry->key.size() + (entry->run ? WriteBuffer::kRunValueBytes : entry->value.value_or("").size());
   }
   if (planted(Planted::half_batch_replayed) && entries.size() > 1) entries.resize(entries.size() / 2);
-  if (!decoder.error().empty() && !planted(Planted::fragments_without_last)) throw_bad_record(begin, decoder.error());
-  if (decoder.first_seq().value + decoder.entries() - 1 <= meta_.last_merged.value) co_return;
-  if (decoder.first_seq() != last_seq_.next()) {
-    throw_bad_record(begin, fmt::format("sequence number {} follows {}", decoder.first_seq().value, last_seq_.value));
-  }
   co_await make_replay_room(entries.size(), bytes);
   if (!active_.log_begin) active_.log_begin = begin;
   for (const LogEntry& entry : entries) {

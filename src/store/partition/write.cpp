@@ -55,8 +55,11 @@ void PartitionCore::require_numbers() const {
   const bool left = last_seq_.value <= kMaxSeqNo.value - kMostInAWrite &&
                     last_generation_.value <= kMaxGeneration.value - kMostInAFlush &&
                     meta_.incarnation < ~std::uint64_t{0} && log_position().lsn.value <= kLastLogLsn;
-  if (left) [[likely]]
-    return;
+  if (!left) [[unlikely]]
+    throw_numbers_end();
+}
+
+void PartitionCore::throw_numbers_end() const {
   throw Error(
       Errc::no_space,
       fmt::format("{}: generation {}, sequence number {}, open {} or the log's LSN {} is the last: nothing more can "
@@ -74,7 +77,8 @@ PartitionCore::Buffer PartitionCore::new_buffer(std::size_t arena_bytes) const {
 // Hands the active buffer to the flusher; false if it is empty or no frozen one may be added.
 bool PartitionCore::rotate() {
   if (active_.data->empty() || frozen_.size() + 1 >= config_.write_buffer_count) return false;
-  Buffer fresh = new_buffer(config_.write_buffer_bytes);
+  // The entries of a record that is being placed fit the active buffer, which replay may have made larger than others.
+  Buffer fresh = new_buffer(log_placing_ ? active_.data->arena_bytes() : config_.write_buffer_bytes);
   frozen_.emplace_back();  // what may fail, before anything changes
   active_.data->freeze();
   frozen_.back() = std::exchange(active_, std::move(fresh));
@@ -457,12 +461,14 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
 // Places a record that is longer than a group. Its space stays spoken for, and the log from its first part on in place,
 // until the caller has applied it, in the step in which this task ends.
 monterey::Task<LogTicket> PartitionCore::log_in_parts(const Write& write) {
+  // Made here: it must not fail for want of memory.
+  monterey::Task<LogTicket> placing = log_->append_in_parts(last_seq_.next(), write.log_entries, write.log_bytes);
   log_placing_ = log_->position();
   pending_ += write.space;
   std::exception_ptr error;
   LogTicket ticket;
   try {
-    ticket = co_await log_->append_in_parts(last_seq_.next(), write.log_entries, write.log_bytes);
+    ticket = co_await std::move(placing);
   } catch (...) {
     error = std::current_exception();
   }
@@ -470,7 +476,7 @@ monterey::Task<LogTicket> PartitionCore::log_in_parts(const Write& write) {
     // Nothing may follow a record that has no end.
     log_placing_.reset();
     pending_ -= write.space;
-    poison(fmt::format("{}: a log record is incomplete", device_->name()));
+    poison(error);
     std::rethrow_exception(error);
   }
   co_return ticket;

@@ -29,12 +29,12 @@ using DiskPtr = std::shared_ptr<MemDisk>;
 
 constexpr std::size_t kArena = 4u << 20;
 
-// The allocation that fails is counted from its construction on; at its end none fails any more.
+// The allocation that fails first is counted from its construction on; at its end none fails any more.
 class FailingAllocation {
  public:
-  explicit FailingAllocation(std::uint64_t nth) {
+  explicit FailingAllocation(std::uint64_t nth, std::uint64_t times = 1) {
     monterey::detail::stop_recycling_frames();
-    test::fail_allocation(nth);
+    test::fail_allocation(nth, times);
   }
   FailingAllocation(const FailingAllocation&) = delete;
   FailingAllocation& operator=(const FailingAllocation&) = delete;
@@ -59,11 +59,15 @@ struct Verb {
   std::function<monterey::Task<>(Partition&)> run;
   std::function<void(Model&)> apply;
   WalMode mode = WalMode::none;
+  std::uint64_t times = 1;  // allocations that fail one after the other
+  std::size_t write_buffer_bytes = small_config().write_buffer_bytes;
+  bool crashes = false;  // at the end, so that what was written after the failure is in the log alone
 };
 
-monterey::Task<Partition> open_in_mode(DiskPtr disk, WalMode mode) {
+monterey::Task<Partition> open_for(DiskPtr disk, const Verb& verb) {
   PartitionConfig config = small_config();
-  config.wal_mode = mode;
+  config.wal_mode = verb.mode;
+  config.write_buffer_bytes = verb.write_buffer_bytes;
   config.wal_batch_interval = std::chrono::microseconds(0);
   return Partition::open(test::device_on(disk), config);
 }
@@ -71,7 +75,7 @@ monterey::Task<Partition> open_in_mode(DiskPtr disk, WalMode mode) {
 monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::uint64_t nth) {
   SCOPED_TRACE(fmt::format("allocation {}", nth));
   const DiskPtr disk = base->copy();
-  auto db = co_await open_in_mode(disk, verb.mode);
+  auto db = co_await open_for(disk, verb);
   // Views of two sequence numbers, so that a flush makes three cuts.
   co_await db.put("before", "1");
   auto first = co_await db.scan("");
@@ -81,7 +85,7 @@ monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::
   bool failed = false;
   {
     monterey::Task<> task = verb.run(db);
-    const FailingAllocation failing(nth);
+    const FailingAllocation failing(nth, verb.times);
     try {
       co_await std::move(task);
     } catch (const std::bad_alloc&) {
@@ -100,7 +104,7 @@ monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::
   const bool poisoned = !db.stats().poisoned.empty();
   if (!poisoned) {
     co_await fill(db, model, 900, 920);
-    co_await db.flush();
+    if (!verb.crashes) co_await db.flush();
     const Model after = co_await test::contents(db);
     EXPECT_TRUE(after == model) << "something was lost";
   }
@@ -110,12 +114,16 @@ monterey::Task<bool> fail_nth(DiskPtr base, Model model, const Verb& verb, std::
   const bool more = co_await first.advance();
   EXPECT_TRUE(more);
   EXPECT_TRUE(first.key() == "before" && first.value() == "1");
-  if (poisoned) {
+  if (verb.crashes) {
+    const Scan one = std::move(first);
+    const Scan two = std::move(second);
+    const Partition all = std::move(db);
+  } else if (poisoned) {
     co_await test::expect_error(db.close(), Errc::poisoned, "may be lost");
   } else {
     co_await db.close();
   }
-  auto again = co_await open_in_mode(disk, verb.mode);
+  auto again = co_await open_for(disk, verb);
   co_await expect_clean(again);
   const Model reopened = co_await test::contents(again);
   // What a poisoned write came to is known only now: with a log it is there or not, whatever it looked like before.
@@ -179,6 +187,27 @@ TEST(OutOfMemory, ALoggedBatchIsDurableWholeOrNotAtAll) {
       for (int i = 250; i < 310; ++i) model[numbered("key", i)] = "new";
       model["longer"] = std::string(200'000, 'M');
       model.erase("middle");
+    };
+    fail_each(verb, 10);
+  }
+}
+
+// Its record is longer than a group. Once some of it is placed, only its end may follow.
+TEST(OutOfMemory, ABatchWhoseRecordIsInPartsIsDurableWholeOrNotAtAll) {
+  constexpr std::uint64_t kForGood = ~std::uint64_t{0};
+  for (const std::uint64_t times : {std::uint64_t{1}, std::uint64_t{2}, kForGood}) {
+    Verb verb;
+    verb.mode = WalMode::per_op;
+    verb.times = times;
+    verb.write_buffer_bytes = 1u << 20;
+    verb.crashes = true;
+    verb.run = [](Partition& db) -> monterey::Task<> {
+      WriteBatch batch;
+      for (int i = 250; i < 260; ++i) batch.put(numbered("key", i), std::string(60'000, 'n'));
+      return db.write(std::move(batch));
+    };
+    verb.apply = [](Model& model) {
+      for (int i = 250; i < 260; ++i) model[numbered("key", i)] = std::string(60'000, 'n');
     };
     fail_each(verb, 10);
   }

@@ -136,6 +136,47 @@ TEST(Cost, PutIntoTheBufferAllocatesNothingAndSuspendsOnlyToLetOthersRun) {
   RecordProperty("suspensions", static_cast<int>(cost.suspensions));
 }
 
+// Writers of durable puts share a group; what each of them waits in comes from recycled frames.
+TEST(Cost, ADurablePutAllocatesNothingButFrames) {
+  if (!kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  const PartitionConfig config{.cache_pages = 256, .wal_mode = WalMode::per_op, .write_buffer_bytes = 16u << 20};
+  constexpr std::uint64_t kWriters = 64;
+  constexpr std::uint64_t kRounds = 200;
+  const auto task = [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>(MemDisk::Options{.size_blocks = 32 * 1024});
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    disk->complete(Completion::yield);
+    const std::vector<std::string> keys = keys_up_to(kWriters);
+    std::uint64_t allocated = 0;
+    std::uint64_t groups = 0;
+    for (const bool counts : {false, true}) {  // the first time fills the recycler
+      groups = db.stats().log_groups;
+      std::vector<monterey::Task<>> writers;
+      for (const std::string& key : keys) {
+        writers.push_back([](Partition* to, const std::string* name) -> monterey::Task<> {
+          for (std::uint64_t i = 0; i < kRounds; ++i) co_await to->put(*name, "a value of some length");
+        }(&db, &key));
+      }
+      const std::uint64_t started = allocations();
+      const double begin = thread_cpu_us();
+      co_await monterey::when_all(std::move(writers));
+      allocated = allocations() - started;
+      if (counts) {
+        std::printf("%.3f us of CPU time a put\n", (thread_cpu_us() - begin) / double{kWriters * kRounds});
+      }
+    }
+    EXPECT_LE(db.stats().log_groups - groups, kRounds + 2);
+    std::printf("%lu allocations for %lu puts in %lu groups\n", static_cast<unsigned long>(allocated),
+                static_cast<unsigned long>(kWriters * kRounds),
+                static_cast<unsigned long>(db.stats().log_groups - groups));
+    if (kPlainHeap) {
+      EXPECT_LE(allocated, 3 * kWriters);  // of each task, not of each put
+    }
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
 void expect_no_system_calls(Verb verb) {
   const SystemCalls calls = count_system_calls([verb](const SystemCallWindow& window) -> std::string {
     const HitCost cost = run_hits(verb, &window);
