@@ -10,7 +10,7 @@ option(STORE_PLANT "Compile in the planted bugs that the simulation's control sw
 option(STORE_FUZZ "Build the fuzzers of tests/fuzz: everything is instrumented for libFuzzer (clang)" OFF)
 set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
 

@@ -58,7 +58,9 @@ void add_common(CLI::App& command, SessionOptions& options, bool writes) {
       ->transform(CLI::AsSizeValue(false))
       ->default_str("16M");
   if (!writes) return;
-  command.add_option("--capacity", options.capacity_bytes, "Never let the file grow beyond this, like 10G")
+  command
+      .add_option("--capacity", options.capacity_bytes,
+                  "Let this command grow the file to this size at most, like 10G; not remembered")
       ->transform(CLI::AsSizeValue(false));
 }
 

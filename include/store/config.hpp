@@ -14,19 +14,20 @@ namespace store {
 
 enum class WalMode {
   none,     // durable after flush() or sync(); a crash returns to the last commit
-  batched,  // durable at the latest wal_batch_interval after the write
+  batched,  // durable when its group is synced, which is written wal_batch_interval after the write at the latest
   per_op,   // durable when the write completes
 };
 
 struct PartitionConfig {
   std::size_t cache_pages = 16384;  // 4 KiB frames, all of them in FixedBufs; at least 8
   WalMode wal_mode = WalMode::batched;
-  std::chrono::microseconds wal_batch_interval{1000};
-  std::size_t write_buffer_bytes = 32u << 20;  // a full buffer is handed to the flusher; at least 16 KiB
-  std::size_t write_buffer_count = 2;          // one active + frozen ones waiting; then writers wait; at least 2
-  std::size_t io_depth = 128;                  // reads in flight for batches, scans and merges; 2..1024
+  std::chrono::microseconds wal_batch_interval{1000};  // 0 (write at once) to an hour
+  std::size_t write_buffer_bytes = 32u << 20;          // a full buffer is handed to the flusher; 16 KiB to 32 GiB
+  std::size_t write_buffer_count = 2;  // one active + frozen ones waiting; then writers wait; at least 2
+  std::size_t io_depth = 128;          // reads in flight for batches, scans and merges; 2..1024
 
-  // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight.
+  // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight. Beyond
+  // it: what a batch too long for a buffer or the log needs and, opened read-only, all that the log has.
   std::size_t memory_bytes() const;
   // What the cluster must register for a partition of this configuration; `+` adds several.
   monterey::BufferConfig buffer_config() const;
@@ -37,7 +38,9 @@ struct CreateOptions {
 };
 
 struct OpenOptions {
-  bool allow_rollback = false;  // fall back to the older commit when the newest is damaged: loses what came after it
+  // When the log, or the newest commit, is damaged or unreadable: open without the log, or the older commit. Loses what came
+  // after it.
+  bool allow_rollback = false;
   bool read_only = false;
 };
 

@@ -20,7 +20,7 @@ enum class Errc {
   read_only,             // the device or the partition was opened for reading
   poisoned,              // an earlier failed sync, log or meta write; reads go on, reopen to recover
   conflict,              // an expectation of a WriteBatch did not hold
-  closed,                // the partition, scan or snapshot was closed
+  closed,                // the partition was closed, or the handle was moved from
   aborted,               // the runtime is shutting down
 };
 

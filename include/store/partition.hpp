@@ -1,11 +1,13 @@
 // A key/value partition: a copy-on-write B+tree on one block device, owned by the core it was opened on. The handle may
 // be moved at any time; operations in flight keep what they need alive. A handle dropped without close() leaves the
-// device as a crash would: at its last commit. The device and the buffers are then given back when the operations, scans and
+// device as a crash would: at its last commit, and what its log has beyond that. The device and the buffers are then given back when the operations, scans and
 // the flush in progress have ended; close() waits for that.
 //
 // Keys are 1 to 1024 bytes, ordered as unsigned bytes; values 0 bytes to 1 GiB. Every call below throws store::Error:
 // invalid_argument beyond the limits (nothing changed), closed after close(), corruption when a page that the call needs
-// is damaged, io_error when the device failed; calls that write also no_space (nothing applied), read_only and poisoned.
+// is damaged, io_error when the device failed; calls that write also no_space (a write: nothing applied), read_only and
+// poisoned. What is awaited directly (get, contains, get_pinned, get_many, put, erase, compare_and_put) must be awaited in the
+// expression that makes it; its keys and values must live until that await returns.
 #pragma once
 
 #include <cstdint>
@@ -130,14 +132,16 @@ class Partition {
  public:
   // Makes an empty store on `device`, with its log there too, or on a `log_device` of its own, which then belongs to the
   // store. Errors: already_exists when a device holds a store and not_a_store when it holds something else, unless told to
-  // overwrite; no_space; io_error.
+  // overwrite; no_space; io_error; read_only; invalid_argument for a configuration that cannot work.
   static monterey::Task<Partition> create(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                           CreateOptions options = {});
   static monterey::Task<Partition> create(std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
                                           PartitionConfig config, CreateOptions options = {});
   // Opens the store on `device` at its last commit and replays its log, whatever config.wal_mode is. Errors: not_a_store,
   // unsupported_format, corruption (never a silent fall-back to an older state), invalid_argument for a configuration that
-  // cannot work. Cost: the meta pages, the roots and the log, whatever the size of the store.
+  // cannot work and for a log device that is missing, not wanted or another store's; io_error, also for a meta page that cannot be
+  // read; no_space when there is no room for a log. Unless read_only it mends meta pages and, with a log, commits.
+  // Cost: the meta pages, the roots and the log, whatever the size of the store.
   static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device, PartitionConfig config,
                                         OpenOptions options = {});
   static monterey::Task<Partition> open(std::unique_ptr<BlockDevice> device, std::unique_ptr<BlockDevice> log_device,
@@ -162,9 +166,10 @@ class Partition {
   // span and its keys must live until the await returns.
   detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {core_.get(), keys}; }
 
-  // Writes are visible at once, in the order in which they were applied. They wait only when all write buffers are full,
-  // or for space. Durability: under WalMode::per_op on completion; under batched at the latest wal_batch_interval after it;
-  // with none after flush() or sync(). An error `poisoned` of a write that waited for the log leaves its outcome unknown
+  // Writes are visible at once, in the order in which they were applied. They wait when all write buffers are full,
+  // for space on the device or in the log, for a value over 64 KiB to be written, behind writes that wait, and, under per_op,
+  // until they are durable. Durability: under WalMode::per_op on completion; under batched when their group is synced, which is
+  // written at the latest wal_batch_interval after them, or behind the group in flight; with none after flush() or sync(). An error `poisoned` of a write that waited for the log leaves its outcome unknown
   // until the store is reopened.
   detail::PutOperation put(std::string_view key, std::string_view value) { return {core_.get(), key, value}; }
   detail::PutOperation erase(std::string_view key) { return {core_.get(), key, std::nullopt}; }
@@ -188,7 +193,8 @@ class Partition {
                                           ScanOptions options = {}) const;
   [[nodiscard]] monterey::Task<Scan> scan_prefix(std::string prefix, ScanOptions options = {}) const;
 
-  // Verifies every page of the last commit: checksums, pointers, order, counts, and that every block is reachable or
+  // Verifies the meta pages and every page of the last commit, not the log, which open() reads and holds to its checksums, nor
+  // what is not flushed: checksums, pointers, order, counts, and that every block is reachable or
   // free, exactly once. Runs beside everything else.
   [[nodiscard]] monterey::Task<CheckReport> check(CheckOptions options = {}) const;
   Stats stats() const;

@@ -35,7 +35,8 @@ class Scan {
   Scan& operator=(Scan&&) noexcept;
   ~Scan();
 
-  // Goes to the next entry; false at the end of the range or the limit. Suspends only between pages.
+  // Goes to the next entry; false at the end of the range or the limit. Suspends between pages, for an overflow value, after a
+  // flush, and for the preemption yield.
   // Errors: corruption and io_error end the scan, it never skips; closed after Partition::close().
   [[nodiscard]] detail::AdvanceOperation advance();
 

@@ -25,7 +25,7 @@ struct Stats {
   std::uint64_t buffered_bytes = 0;
   std::uint64_t last_sequence = 0;
   // The log.
-  std::uint64_t incarnation = 0;  // writable opens with a log, as of this one
+  std::uint64_t incarnation = 0;  // 1, and one more for each writable open with a log, this one included
   std::uint64_t log_segments = 0;
   std::uint64_t log_bytes = 0;       // of all segments
   std::uint64_t log_used_bytes = 0;  // what a crash now would have to replay, at most

@@ -64,9 +64,10 @@ void PartitionCore::start_flush() {
 
 monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
   while (!self->frozen_.empty() || self->log_commit_wanted_) {
+    const bool for_log = self->log_commit_wanted_;
     std::exception_ptr error;
     try {
-      if (std::exchange(self->log_commit_wanted_, false)) {
+      if (for_log) {
         co_await self->commit_log();
       } else {
         co_await self->flush_one();
@@ -74,6 +75,7 @@ monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self
     } catch (...) {
       error = std::current_exception();
     }
+    if (for_log) self->log_commit_wanted_ = false;  // only now: appends ask again and again meanwhile
     if (error) {
       self->flush_error_ = error;
       ++self->flush_failures_;

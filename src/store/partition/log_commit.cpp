@@ -68,7 +68,7 @@ void PartitionCore::log_committed(LogLayout layout, Generation generation) {
 // Called after every append: sees to it in good time that the log does not fill up. The write itself is done, so what
 // memory this lacks is left to the next one; make_log_room() insists.
 void PartitionCore::relieve_log() noexcept {
-  if (log_->left_bytes() >= log_low_bytes_) return;
+  if (log_->left_bytes() >= log_low_bytes_ || log_commit_wanted_) return;
   try {
     if (!log_growth_refused_ && log_growth_blocks() > 0) {
       log_commit_wanted_ = true;
@@ -138,8 +138,10 @@ monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<
 // Takes segments of `blocks` blocks together and writes zeros to them. Empty when there is no space for them.
 monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t blocks) {
   PendingSpace space;  // what is accepted already must find its blocks afterwards
-  space.entries = 1;
-  space.run_blocks = blocks;
+  if (!log_device_) {
+    space.entries = 1;
+    space.run_blocks = blocks;
+  }
   std::vector<Extent> added;
   added.reserve(kSegmentsAtOnce);  // what is reserved must be noted
   std::exception_ptr error;

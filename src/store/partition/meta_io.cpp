@@ -52,10 +52,14 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
 
   std::string newer;
   std::vector<std::string> damage;
+  std::vector<std::string> blank_slots;  // what there is to say of them
   for (std::uint32_t slot = 0; slot < kMetaSlots; ++slot) {
     std::optional<Meta> good;
     std::vector<std::string> bad;
     std::string lost;
+    const std::byte* const slot_bytes = memory.get() + std::size_t{meta_block(slot, 0).value} * kPageBytes;
+    const bool blank =
+        std::all_of(slot_bytes, slot_bytes + kMetaCopies * kPageBytes, [](std::byte b) { return b == std::byte{0}; });
     for (std::uint32_t copy = 0; copy < kMetaCopies; ++copy) {
       const std::string& failure = unreadable[meta_block(slot, copy).value];
       if (!failure.empty()) {
@@ -87,8 +91,12 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
       if (!bad.empty()) slots.to_mend.push_back(slots.candidates.back());
     }
     if (!good && !lost.empty() && !planted(Planted::unreadable_slot_ignored)) slots.unreadable = lost;
-    slots.notes.insert(slots.notes.end(), bad.begin(), bad.end());
+    std::vector<std::string>& notes = blank && lost.empty() ? blank_slots : slots.notes;
+    notes.insert(notes.end(), bad.begin(), bad.end());
   }
+  // The first commit of a store leaves the other slot as create() made it.
+  const bool is_new = slots.candidates.size() == 1 && slots.candidates[0].meta.generation == Generation(1);
+  if (!is_new) slots.notes.insert(slots.notes.end(), blank_slots.begin(), blank_slots.end());
   if (!newer.empty()) {
     throw Error(Errc::unsupported_format,
                 fmt::format("{}: {}; use a newer version of this program", device.name(), newer));

@@ -324,6 +324,12 @@ Stats PartitionCore::stats() const {
   stats.height = tree_.height;
   stats.tree_pages = meta_.tree_pages;
   stats.overflow_blocks = meta_.overflow_blocks;
+  std::uint64_t level_pages = (meta_.high_water + kRegionBlocks - 1) / kRegionBlocks;
+  stats.allocator_pages = level_pages;
+  for (unsigned level = 0; level < meta_.allocator_levels; ++level) {
+    level_pages = (level_pages + kBitmapFanout - 1) / kBitmapFanout;
+    stats.allocator_pages += level_pages;
+  }
   stats.high_water_blocks = meta_.high_water;
   stats.free_blocks = free_list_.free_blocks();
   stats.held_blocks = free_list_.held_blocks();

@@ -61,7 +61,11 @@ monterey::Task<bool> PartitionCore::replay(bool allow_rollback) {
 // Whether a record is to be applied behind `last`: false if it is merged already. Errors: corruption.
 bool PartitionCore::is_next_record(std::span<const std::byte> record, LogPosition begin, SeqNo last) const {
   RecordDecoder decoder(record);
-  while (decoder.next()) {
+  while (const std::optional<LogEntry> entry = decoder.next()) {
+    if (entry->run && entry->run->birth > meta_.generation) {
+      throw_bad_record(begin, fmt::format("it names a run of generation {}, the meta page is of {}",
+                                          entry->run->birth.value, meta_.generation.value));
+    }
   }
   if (!decoder.error().empty() && !planted(Planted::fragments_without_last)) throw_bad_record(begin, decoder.error());
   if (decoder.first_seq().value + decoder.entries() - 1 <= meta_.last_merged.value) return false;

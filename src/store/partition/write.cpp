@@ -239,11 +239,11 @@ monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
 
 bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket) {
   require_open();
+  if (waits_for_log() && ticket == nullptr) return false;
   require_writable();
   check_key(key);
   if (value) check_value(*value);
   if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0) return false;
-  if (waits_for_log() && ticket == nullptr) return false;
   const std::array<LogEntry, 1> entry{LogEntry{key, value, std::nullopt}};
   const std::size_t log_bytes = log_ ? record_bytes(entry) : 0;
   if (log_ && !log_->has_room(log_bytes)) return false;
@@ -254,6 +254,7 @@ bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view
     if (!rotate() || !append(active_, key, value, std::nullopt)) return false;
   }
   if (!log_) return true;
+  STORE_ASSERT(!log_placing_);
   if (!active_.log_begin) active_.log_begin = log_->position();
   const LogTicket placed = log_->append(last_seq_, entry, log_bytes);
   if (ticket != nullptr) *ticket = placed;
@@ -429,7 +430,7 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
     co_await wait_for_unlogged();
     co_await make_space(write.space, write.purpose);
     room = co_await make_room(write.changes.size(), write.bytes, write.room);
-    if (log_ && room == Room::active) co_await make_log_room(write.log_bytes);
+    if (log_ && room == Room::active && write.log_bytes > 0) co_await make_log_room(write.log_bytes);
     // Nobody writes meanwhile, so what holds here holds below.
     const std::optional<std::size_t> failed = co_await first_mismatch(write.expectations);
     if (failed && !planted(Planted::expectation_not_rechecked)) co_return Applied{failed, std::nullopt};
@@ -449,6 +450,7 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
   if (write.log_bytes > kMaxFragmentBytes) {
     const LogTicket ticket = co_await log_in_parts(write);
     append_all(write, active_);
+    relieve_log();
     co_return Applied{std::nullopt, ticket};
   }
   if (!active_.log_begin) active_.log_begin = log_->position();
@@ -458,8 +460,9 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
   co_return Applied{std::nullopt, ticket};
 }
 
-// Places a record that is longer than a group. Its space stays spoken for, and the log from its first part on in place,
-// until the caller has applied it, in the step in which this task ends.
+// Places a record that is longer than a group. Its space stays spoken for, and the log from its first part on in place, until
+// append_all(). Other tasks run between the end of this one and that: `writers_` keeps appends out, `log_placing_` the log
+// and the size of a rotated buffer as they are.
 monterey::Task<LogTicket> PartitionCore::log_in_parts(const Write& write) {
   // Made here: it must not fail for want of memory.
   monterey::Task<LogTicket> placing = log_->append_in_parts(last_seq_.next(), write.log_entries, write.log_bytes);

@@ -1,5 +1,5 @@
 // Replay: follows the log from where a meta page says it begins to its tail, group by group, and gives out the records
-// that are complete. Reads each block once, in large pieces; memory: one read buffer and the longest record.
+// that are complete. Reads in large pieces, most blocks once; memory: one read buffer and the longest record.
 //
 // The log goes on as long as each group is whole, at its LSN, of this store, linked to the one before by its CRC, and of no
 // older incarnation. Where it stops is its tail, unless a group behind it attests that more was durable, or any attests a
