@@ -1,7 +1,8 @@
 // The log's place on the device: segments are added, used again when what they hold is merged, and named by ordinary
-// commits that change no page of the tree. All of it runs in the flusher's task, or before there is one.
+// commits that change no page of the tree. The commits run in the flusher's task, or before there is one.
 //
-// The log grows in steps to its cap, the larger of four write buffers and 64 MiB, but an eighth of the device at most.
+// The log grows in steps to its cap, the larger of four write buffers and 64 MiB, but an eighth of the device at most (on a small
+// device 32 blocks), or what a log device of its own has.
 // Each step doubles it by four segments, zeroed before a meta page names them, so that a steady log allocates nothing and
 // its syncs carry no metadata. At the cap the buffer is frozen early instead.
 #include <fmt/format.h>
