@@ -24,6 +24,9 @@ class ObservedDevice final : public BlockDevice {
   monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override {
     return device_->write(first, from, io_class);
   }
+  monterey::Task<> write_durably(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override {
+    return device_->write_durably(first, from, io_class);
+  }
   monterey::Task<> sync() override { return device_->sync(); }
   monterey::Task<> trim(Extent blocks) override { return device_->trim(blocks); }
   monterey::Task<> grow(std::uint64_t blocks) override { return device_->grow(blocks); }

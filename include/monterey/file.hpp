@@ -73,6 +73,10 @@ class File {
   Task<std::size_t> read(std::uint64_t offset, std::span<std::byte> into, IoClass io_class = IoClass::foreground);
   // Writes all of `from` at `offset`.
   Task<> write(std::uint64_t offset, std::span<const std::byte> from, IoClass io_class = IoClass::foreground);
+  // The same, and it is durable when the task ends, with what is needed to find it (RWF_DSYNC): one operation where write()
+  // and datasync() are two. Durability: of these bytes only, not of what other writes have written. After an error it is
+  // unknown which of them are.
+  Task<> write_durably(std::uint64_t offset, std::span<const std::byte> from, IoClass io_class = IoClass::foreground);
   // Same for memory in pieces; `pieces` itself must stay until the task has ended.
   Task<std::size_t> readv(std::uint64_t offset, std::span<const iovec> pieces, IoClass io_class = IoClass::foreground);
   Task<> writev(std::uint64_t offset, std::span<const iovec> pieces, IoClass io_class = IoClass::foreground);

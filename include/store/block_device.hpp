@@ -36,6 +36,11 @@ class BlockDevice {
   // Durability: none before the next sync().
   virtual monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) = 0;
 
+  // The same as write() and then sync() for these blocks only; as one operation where the device has such. Errors: any part
+  // may have been written, and what is durable is unknown, of other writes too. Suspends.
+  // Durability: of these blocks, with what is needed to find them; it promises nothing about other writes.
+  virtual monterey::Task<> write_durably(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class);
+
   // Makes every write that completed before the call durable. Errors: what was written since the last good sync may or may
   // not be durable, and a later sync proves nothing about it. Suspends.
   virtual monterey::Task<> sync() = 0;

@@ -29,7 +29,7 @@ struct Stats {
   std::uint64_t log_segments = 0;
   std::uint64_t log_bytes = 0;       // of all segments
   std::uint64_t log_used_bytes = 0;  // what a crash now would have to replay, at most
-  std::uint64_t log_groups = 0;      // made durable, each by one write and one sync
+  std::uint64_t log_groups = 0;      // made durable, each by one durable write
   std::uint64_t log_records = 0;
   std::uint64_t log_bytes_written = 0;
   std::uint64_t replayed_bytes = 0;    // of the log, read by open

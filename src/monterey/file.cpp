@@ -102,6 +102,7 @@ Task<> control(OpenFileRef file, IoOpcode opcode, std::uint64_t offset, std::uin
 }
 
 enum class Direction : std::uint8_t { read, write };
+enum class Durability : std::uint8_t { later, on_completion };
 
 std::uint64_t size_now(const OpenFile& file) {
   struct stat status {};
@@ -188,13 +189,14 @@ std::size_t counted(const OpenFile& file, Direction direction, std::uint64_t off
 // Moves `one`, or `many` if that is not empty. Returns the bytes moved: all, or what there is up to the end of the
 // file.
 Task<std::size_t> transfer(OpenFileRef file, Direction direction, std::uint64_t offset, iovec one,
-                           std::span<const iovec> many, IoClass io_class) {
+                           std::span<const iovec> many, IoClass io_class, Durability durability = Durability::later) {
   const Operation operation(file);
   Cursor cursor(many.empty() ? std::span<const iovec>(&one, 1) : many,
                 io_class == IoClass::background ? kBackgroundBytesPerTurn : kLargestPiece);
   IoWait io;
   aim(io, *file, IoOpcode::read);
   io.io_class = io_class;
+  io.flags = durability == Durability::on_completion ? RWF_DSYNC : 0;
   std::size_t done = 0;
   for (unsigned futile = 0; !cursor.at_end();) {
     cursor.next_op(direction, io);
@@ -221,8 +223,10 @@ Task<std::size_t> transfer(OpenFileRef file, Direction direction, std::uint64_t 
   co_return done;
 }
 
-Task<> write_all(OpenFileRef file, std::uint64_t offset, iovec one, std::span<const iovec> many, IoClass io_class) {
-  const std::size_t done = co_await transfer(std::move(file), Direction::write, offset, one, many, io_class);
+Task<> write_all(OpenFileRef file, std::uint64_t offset, iovec one, std::span<const iovec> many, IoClass io_class,
+                 Durability durability = Durability::later) {
+  const std::size_t done =
+      co_await transfer(std::move(file), Direction::write, offset, one, many, io_class, durability);
   static_cast<void>(done);  // transfer ends a write only when all is written
 }
 
@@ -298,6 +302,10 @@ Task<std::size_t> File::read(std::uint64_t offset, std::span<std::byte> into, Io
 
 Task<> File::write(std::uint64_t offset, std::span<const std::byte> from, IoClass io_class) {
   return detail::write_all(file_, offset, detail::piece_of(from), {}, io_class);
+}
+
+Task<> File::write_durably(std::uint64_t offset, std::span<const std::byte> from, IoClass io_class) {
+  return detail::write_all(file_, offset, detail::piece_of(from), {}, io_class, detail::Durability::on_completion);
 }
 
 Task<std::size_t> File::readv(std::uint64_t offset, std::span<const iovec> pieces, IoClass io_class) {

@@ -18,7 +18,7 @@ namespace monterey::detail {
 class IoInjection;
 
 enum class IoOpcode : std::uint8_t {
-  read,         // data, length bytes, offset
+  read,         // data, length bytes, offset, flags = RWF_* (as the three pairs below)
   write,        //
   readv,        // data = const iovec*, length = pieces
   writev,       //
@@ -31,6 +31,8 @@ enum class IoOpcode : std::uint8_t {
   openat,     // data = path (zero-terminated), flags = open flags, length = mode; relative to the working directory
   close,
 };
+
+constexpr bool is_transfer(IoOpcode opcode) noexcept { return opcode <= IoOpcode::write_fixed; }
 
 // Lives in the awaiter and stays put until complete() has been called.
 struct IoOp {

@@ -15,22 +15,22 @@ namespace {
 
 std::int64_t call(const IoOp& op) noexcept {
   const auto offset = static_cast<off_t>(op.offset);
+  const iovec one{.iov_base = op.data, .iov_len = op.length};
+  const auto flags = static_cast<int>(op.flags);
   switch (op.opcode) {
     case IoOpcode::read:
-    case IoOpcode::read_fixed: return ::pread(op.fd, op.data, op.length, offset);
+    case IoOpcode::read_fixed: return ::preadv2(op.fd, &one, 1, offset, flags);
     case IoOpcode::write:
-    case IoOpcode::write_fixed: return ::pwrite(op.fd, op.data, op.length, offset);
+    case IoOpcode::write_fixed: return ::pwritev2(op.fd, &one, 1, offset, flags);
     case IoOpcode::readv:
-      return ::preadv(op.fd, static_cast<const iovec*>(op.data), static_cast<int>(op.length), offset);
+      return ::preadv2(op.fd, static_cast<const iovec*>(op.data), static_cast<int>(op.length), offset, flags);
     case IoOpcode::writev:
-      return ::pwritev(op.fd, static_cast<const iovec*>(op.data), static_cast<int>(op.length), offset);
+      return ::pwritev2(op.fd, static_cast<const iovec*>(op.data), static_cast<int>(op.length), offset, flags);
     case IoOpcode::fdatasync: return ::fdatasync(op.fd);
     case IoOpcode::fsync: return ::fsync(op.fd);
     case IoOpcode::ftruncate: return ::ftruncate(op.fd, offset);
-    case IoOpcode::fallocate:
-      return ::fallocate(op.fd, static_cast<int>(op.flags), offset, static_cast<off_t>(op.bytes));
-    case IoOpcode::openat:
-      return ::openat(AT_FDCWD, static_cast<const char*>(op.data), static_cast<int>(op.flags), op.length);
+    case IoOpcode::fallocate: return ::fallocate(op.fd, flags, offset, static_cast<off_t>(op.bytes));
+    case IoOpcode::openat: return ::openat(AT_FDCWD, static_cast<const char*>(op.data), flags, op.length);
     case IoOpcode::close: return ::close(op.fd);
   }
   errno = EINVAL;

@@ -221,6 +221,7 @@ void UringBackend::push(IoOp& op) noexcept {
       break;
     case IoOpcode::close: io_uring_prep_close(sqe, op.fd); break;
   }
+  if (is_transfer(op.opcode)) sqe->rw_flags = static_cast<__kernel_rwf_t>(op.flags);
   if (op.file_slot >= 0) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
   io_uring_sqe_set_data(sqe, &op);
   ++issued_;

@@ -66,7 +66,8 @@ void Life::run(monterey::FixedBufs& arena) {
   const SimDisk::Options options{
       .seed = random.next(),
       .capacity_blocks = std::max<std::uint64_t>(plan_.capacity_blocks, start_.size_blocks()),
-      .latency = std::chrono::microseconds(random.pick<std::uint64_t>({10, 100, 1000}))};
+      .latency = std::chrono::microseconds(random.pick<std::uint64_t>({10, 100, 1000})),
+      .durable_writes = random.one_in(2)};
   disk_ = std::make_unique<SimDisk>(*cluster_, options, start_);
   if (plan_.on_disk) plan_.on_disk(*disk_);
   disk_->on_step = [this](const Operation& operation, SimDisk::Step step) {

@@ -16,6 +16,15 @@ std::vector<std::byte> filled(int with, std::size_t blocks = 1) {
 
 std::byte first_of(const SimImage& image, std::uint32_t page) { return image.block(page)[0]; }
 
+monterey::Task<bool> fails(monterey::Task<> task) {
+  try {
+    co_await std::move(task);
+  } catch (const Error&) {
+    co_return true;
+  }
+  co_return false;
+}
+
 class SimDiskTest : public testing::Test {
  protected:
   void run(monterey::Task<> (*task)(SimDisk&)) {
@@ -50,6 +59,34 @@ TEST_F(SimDiskTest, WhatIsSyncedSurvivesAndTheRestMay) {
   });
 }
 
+TEST_F(SimDiskTest, ADurableWriteIsDurableAloneAndOverWhatWasVolatile) {
+  SimCluster cluster({}, arena);
+  SimDisk disk(cluster, {.durable_writes = true});
+  cluster.run([](SimDisk& on) -> monterey::Task<> {
+    SimBlockDevice device(on);
+    co_await device.grow(4);
+    co_await device.sync();
+    co_await device.write(PageNo(1), filled(1, 2), monterey::IoClass::foreground);
+    co_await device.write_durably(PageNo(2), filled(3, 2), monterey::IoClass::foreground);
+    EXPECT_EQ(on.count(DeviceOp::sync), 1u);
+    SimRandom random(1);
+    std::set<int> seen;
+    for (int i = 0; i < 500; ++i) {
+      const SimImage image = on.power_cut(random);
+      seen.insert(static_cast<int>(first_of(image, 1)));
+      EXPECT_EQ(first_of(image, 2), std::byte{3}) << "an older write was written back over it";
+      EXPECT_EQ(first_of(image, 3), std::byte{3});
+    }
+    EXPECT_EQ(seen, (std::set<int>{0, 1})) << "the write before it is as volatile as it was";
+    on.inject({.op = DeviceOp::write, .number = 2});
+    const bool failed = co_await fails(device.write_durably(PageNo(3), filled(4), monterey::IoClass::foreground));
+    EXPECT_TRUE(failed);
+    seen.clear();
+    for (int i = 0; i < 500; ++i) seen.insert(static_cast<int>(first_of(on.power_cut(random), 3)));
+    EXPECT_TRUE(seen.contains(3)) << "a failed one may have written nothing";
+  }(disk));
+}
+
 TEST_F(SimDiskTest, AnExtensionIsLostOrKept) {
   run([](SimDisk& disk) -> monterey::Task<> {
     SimBlockDevice device(disk);
@@ -63,15 +100,6 @@ TEST_F(SimDiskTest, AnExtensionIsLostOrKept) {
     EXPECT_EQ(sizes, (std::set<std::uint64_t>{2, 3, 4, 5, 6}));
     EXPECT_EQ(disk.power_cut(random, SimDisk::Keep::extension_lost).size_blocks(), 2u);
   });
-}
-
-monterey::Task<bool> fails(monterey::Task<> task) {
-  try {
-    co_await std::move(task);
-  } catch (const Error&) {
-    co_return true;
-  }
-  co_return false;
 }
 
 TEST_F(SimDiskTest, AFailedSyncMayDropForGoodWhatReadsStillSee) {

@@ -201,7 +201,23 @@ monterey::Task<> SimDisk::read(PageNo first, std::span<std::byte> into, monterey
   }
 }
 
-monterey::Task<> SimDisk::write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) {
+// What is volatile still may be written back at any time, but not over this: it is as new as this where they meet.
+void SimDisk::make_durable(const Pending& pending) {
+  durable_.resize(
+      std::max<std::size_t>(durable_.size(), std::min(pending.first.value + pending.blocks.size(), view_.size())));
+  apply(pending, durable_);
+  for (const PendingRef& other : pending_) {
+    if (other->completed == 0) continue;
+    for (std::size_t i = 0; i < other->blocks.size(); ++i) {
+      const std::uint64_t page = other->first.value + i;
+      if (page < pending.first.value || page >= pending.first.value + pending.blocks.size()) continue;
+      other->blocks[i] = pending.blocks[page - pending.first.value];
+    }
+  }
+}
+
+monterey::Task<> SimDisk::write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class,
+                                Durability durability) {
   Operation operation{DeviceOp::write, first, from.size() / kBlockBytes, io_class, 0};
   const SimFault* const struck = fault_of(operation);
   const std::optional<SimFault> fault = struck != nullptr ? std::optional(*struck) : std::nullopt;
@@ -252,6 +268,10 @@ monterey::Task<> SimDisk::write(PageNo first, std::span<const std::byte> from, m
     const auto in_flight =
         std::ranges::find(pending_, std::uint64_t{0}, [](const PendingRef& p) { return p->completed; });
     pending_.insert(in_flight, pending);
+    if (durability == Durability::on_completion && !(fault && fault->kind == SimFault::Kind::error)) {
+      std::erase(pending_, pending);
+      make_durable(*pending);
+    }
   }
   step(operation, Step::completed);
   if (fault && fault->kind == SimFault::Kind::error) fail(*fault, operation);
@@ -329,6 +349,14 @@ monterey::Task<> SimBlockDevice::write(PageNo first, std::span<const std::byte> 
   STORE_ASSERT(!read_only_);
   require_range(disk_, first, from.size());
   return disk_.write(first, from, io_class);
+}
+
+monterey::Task<> SimBlockDevice::write_durably(PageNo first, std::span<const std::byte> from,
+                                               monterey::IoClass io_class) {
+  if (!disk_.options_.durable_writes) return BlockDevice::write_durably(first, from, io_class);
+  STORE_ASSERT(!read_only_);
+  require_range(disk_, first, from.size());
+  return disk_.write(first, from, io_class, SimDisk::Durability::on_completion);
 }
 
 monterey::Task<> SimBlockDevice::sync() {

@@ -3,7 +3,8 @@
 // * A sector is 512 bytes and is written whole or not at all; a block is eight. An operation moves its bytes when it
 //   completes; operations in flight at once complete in any order, by seeded latencies.
 // * A write that has completed is what reads see, and volatile. It becomes durable when a sync that began after its
-//   completion completes. A size that grew is volatile in the same way.
+//   completion completes. A size that grew is volatile in the same way. write_durably() is a write and a sync on some disks; on
+//   others, by Options, one write whose blocks alone are durable when it completes.
 // * Power may be cut at any moment. power_cut() gives what may then be found: the durable contents, and over them any
 //   subset of the sectors of the volatile writes and of those in flight, in any order: of two writes to one sector either
 //   may be the one that stays. The size is any between the durable one and the present one; beyond it everything is lost.
@@ -75,6 +76,7 @@ class SimDisk {
     std::uint64_t seed = 1;
     std::uint64_t capacity_blocks = 1024;
     std::chrono::microseconds latency{100};  // typical; some take fifty times as long
+    bool durable_writes = false;             // write_durably() is one operation
   };
   // Where an operation is when on_step is called.
   enum class Step : std::uint8_t { issued, completed };
@@ -130,7 +132,10 @@ class SimDisk {
   void apply(const Pending& pending, std::vector<SimBlockRef>& to) const;
 
   monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class);
-  monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class);
+  enum class Durability : std::uint8_t { later, on_completion };
+  void make_durable(const Pending& pending);
+  monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class,
+                         Durability durability = Durability::later);
   monterey::Task<> sync();
   monterey::Task<> resize(DeviceOp op, std::uint64_t blocks);
 
@@ -159,6 +164,7 @@ class SimBlockDevice final : public BlockDevice {
 
   monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) override;
   monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override;
+  monterey::Task<> write_durably(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override;
   monterey::Task<> sync() override;
   monterey::Task<> trim(Extent blocks) override;
   monterey::Task<> grow(std::uint64_t blocks) override;

@@ -16,6 +16,7 @@
 
 #include <fmt/format.h>
 #include <monterey/file.hpp>
+#include <monterey/sync.hpp>
 #include <monterey/time.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
@@ -115,9 +116,25 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     }
   }
 
+  // Past the page cache of the kernel an error belongs to the write that had it; with the cache, only a sync tells.
+  Task<> write_durably(PageNo first, std::span<const std::byte> from, IoClass io_class) override {
+    if (!shape_.direct || !aligned(from.data())) {
+      co_await BlockDevice::write_durably(first, from, io_class);
+      co_return;
+    }
+    const InFlight guard(*this);
+    require_writable("write");
+    require_range("write", first, from.size());
+    co_await file_.write_durably(byte_offset(first), from, io_class);
+  }
+
   Task<> sync() override {
     const InFlight guard(*this);
     require_writable("sync");
+    // With the page cache of the kernel, one sync takes the error of all writes before it. Were two under way, the other might
+    // end first, and well, before anybody knows. One after the other, whoever took the error has told it by then.
+    monterey::Semaphore::Units turn;
+    if (!shape_.direct) turn = co_await sync_turn_.hold();
     co_await file_.datasync();
   }
 
@@ -250,6 +267,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
   FileLock lock_;  // after file_: released before the descriptor is closed
   Shape shape_;
   std::uint32_t in_flight_ = 0;
+  monterey::Semaphore sync_turn_{1};
   bool can_allocate_ = true;
   bool can_trim_ = true;
 };

@@ -238,11 +238,14 @@ monterey::Task<> Log::write_group() {
   const std::byte* from = chunk.data;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t piece = std::size_t{pieces[i].count} * kPageBytes;
-    co_await log_device_.write(pieces[i].first, {from, piece}, monterey::IoClass::foreground);
+    if (planted(Planted::log_acknowledged_before_sync)) {
+      co_await log_device_.write(pieces[i].first, {from, piece}, monterey::IoClass::foreground);
+    } else {
+      co_await log_device_.write_durably(pieces[i].first, {from, piece}, monterey::IoClass::foreground);
+    }
     from += piece;
   }
-  if (!planted(Planted::log_acknowledged_before_sync)) co_await log_device_.sync();
-  // What failed elsewhere meanwhile may have taken the error that was this sync's to report.
+  // What failed elsewhere meanwhile may have taken the error that was this group's to report.
   require_good();
   durable_ = Lsn(begin.value + span);
   ++counters_.groups;

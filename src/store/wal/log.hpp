@@ -1,12 +1,12 @@
 // The log of a partition, as its writers see it: records are gathered in memory into a group, and a group is made durable by
-// one write and one sync while the next one gathers. At most one group is in flight; the writers of a finished one run
+// one durable write while the next one gathers. At most one group is in flight; the writers of a finished one run
 // before the next is submitted, so that they are in it with their next records.
 //
 // Invariants:
 //  * A record is placed in one step, whole or, if it is longer than a group, in parts with nothing between them. The
 //    caller sees to it that appends take turns.
 //  * A group names no run of a long value that is not durable: such a group is preceded by a sync of the data device.
-//  * Nothing is acknowledged before the sync behind its group's last byte has completed.
+//  * Nothing is acknowledged before the durable write of its group has completed.
 //  * No block of a group in flight or durable is written again before a durable commit covers it: see recycle().
 //  * A failed write or sync ends the log for good: waits and appends then throw `poisoned`.
 //

@@ -102,7 +102,11 @@ TEST_P(BlockDeviceTest, HoldsWhatWasWritten) {
       const auto expected = std::span(model).subspan(first * kBlock, bytes.size());
       if (random() % 2 == 0) {
         fill(bytes, random);
-        co_await device->write(PageNo(first), bytes, io_class);
+        if (random() % 4 == 0) {
+          co_await device->write_durably(PageNo(first), bytes, io_class);
+        } else {
+          co_await device->write(PageNo(first), bytes, io_class);
+        }
         std::ranges::copy(bytes, expected.begin());
       } else {
         std::ranges::fill(bytes, std::byte{0xaa});
@@ -263,6 +267,7 @@ TEST_P(BlockDeviceTest, ReadOnlyReadsAndRefusesTheRest) {
     EXPECT_TRUE(same(block, ones));
     const Extent some{PageNo(3), 1};
     EXPECT_EQ(co_await error_of(device->write(PageNo(3), block, IoClass::foreground)), Errc::read_only);
+    EXPECT_EQ(co_await error_of(device->write_durably(PageNo(3), block, IoClass::foreground)), Errc::read_only);
     EXPECT_EQ(co_await error_of(device->sync()), Errc::read_only);
     EXPECT_EQ(co_await error_of(device->trim(some)), Errc::read_only);
     EXPECT_EQ(co_await error_of(device->grow(60)), Errc::read_only);

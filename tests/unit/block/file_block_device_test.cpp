@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include <monterey/fixed_bufs.hpp>
+#include <monterey/spawn.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 
@@ -25,9 +28,21 @@
 
 namespace {
 std::atomic<int> g_directories_synced;
-}
+std::atomic<int> g_datasyncs;
+std::atomic<int> g_durable_writes;
+std::atomic<bool> g_hold_datasyncs;
+}  // namespace
 
-// Stands before the C library's: what the thread backend syncs is seen here.
+// These stand before the C library's: what the thread backend does is seen here.
+extern "C" int fdatasync(int fd) {
+  ++g_datasyncs;
+  g_hold_datasyncs.wait(true);
+  return static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+extern "C" ssize_t pwritev2(int fd, const iovec* pieces, int count, off_t offset, int flags) {
+  if ((flags & RWF_DSYNC) != 0) ++g_durable_writes;
+  return ::syscall(SYS_pwritev2, fd, pieces, count, offset, 0L, flags);
+}
 extern "C" int fsync(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) ++g_directories_synced;
@@ -89,6 +104,60 @@ TEST(FileBlockDevice, MakesTheEntryOfANewFileDurable) {
     EXPECT_EQ(open_result(directory.file("new"), {}), Errc{});
     EXPECT_EQ(g_directories_synced, 1) << "an existing file has its entry";
     return 0;
+  });
+  EXPECT_EQ(child.wait(), 0);
+}
+
+TEST(FileBlockDevice, ADurableWriteIsOneOperationPastThePageCacheAndTwoThroughIt) {
+  const test::TempDir directory;
+  ChildProcess child([&](ChildProcess&) {
+    ::setenv("STORE_IO", "threads", 1);
+    for (const bool direct : {true, false}) {
+      on_core(2 * kBlock, [&]() -> Task<> {
+        const FileBlockDeviceOptions options{.direct = direct};
+        auto device = co_await FileBlockDevice::open(directory.file("db"), options);
+        if (direct && !device->direct_io()) co_return;  // not on this file system
+        co_await device->grow(4);
+        const int syncs = g_datasyncs, writes = g_durable_writes;
+        const monterey::FixedBuf data = monterey::FixedBufs::current().allocate(2 * kBlock);
+        std::ranges::fill(data.span(), std::byte{7});
+        co_await device->write_durably(PageNo(1), data.span(), IoClass::foreground);
+        EXPECT_EQ(g_durable_writes - writes, direct ? 1 : 0);
+        EXPECT_EQ(g_datasyncs - syncs, direct ? 0 : 1);
+        std::vector<std::byte> read(2 * kBlock);
+        co_await device->read(PageNo(1), read, IoClass::foreground);
+        EXPECT_TRUE(std::ranges::equal(read, data.span()));
+      });
+    }
+    return testing::Test::HasFailure() ? 1 : 0;
+  });
+  EXPECT_EQ(child.wait(), 0);
+}
+
+// Else one of them takes the error of the other's writes, and the other says that they are durable.
+TEST(FileBlockDevice, SyncsOfABufferedFileTakeTurns) {
+  const test::TempDir directory;
+  ChildProcess child([&](ChildProcess&) {
+    ::setenv("STORE_IO", "threads", 1);
+    on_core([&]() -> Task<> {
+      const FileBlockDeviceOptions options{.direct = false};
+      auto device = co_await FileBlockDevice::open(directory.file("db"), options);
+      co_await device->grow(4);
+      std::vector<std::byte> block(kBlock);
+      g_datasyncs = 0;
+      g_hold_datasyncs = true;
+      auto first = monterey::spawn(device->sync());
+      auto second = monterey::spawn(device->sync());
+      // These go to the workers behind the syncs.
+      for (int i = 0; i < 20; ++i) co_await device->read(PageNo(0), block, IoClass::foreground);
+      EXPECT_EQ(g_datasyncs, 1);
+      g_hold_datasyncs = false;
+      g_hold_datasyncs.notify_all();
+      co_await first;
+      co_await second;
+      EXPECT_EQ(g_datasyncs, 2);
+    });
+    return testing::Test::HasFailure() ? 1 : 0;
   });
   EXPECT_EQ(child.wait(), 0);
 }

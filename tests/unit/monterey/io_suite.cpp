@@ -129,7 +129,9 @@ class Suite {
       const std::vector<iovec> pieces = cut(memory);
       if (action < 4) {
         for (std::byte& b : memory) b = static_cast<std::byte>(random_());
-        if (action < 2) {
+        if (action == 0) {
+          co_await file.write_durably(offset, memory, io_class);
+        } else if (action == 1) {
           co_await file.write(offset, memory, io_class);
         } else {
           co_await file.writev(offset, pieces, io_class);
