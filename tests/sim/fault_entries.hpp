@@ -14,6 +14,7 @@ std::string run_sync_error(FaultContext& context, std::uint64_t seed);
 std::string run_read_error(FaultContext& context, std::uint64_t seed);
 std::string run_lying_device(FaultContext& context, std::uint64_t seed);
 std::string run_bit_rot(FaultContext& context, std::uint64_t seed);
+std::string run_every_bit(FaultContext& context, std::uint64_t seed);
 std::string run_meta_block(FaultContext& context, std::uint64_t seed);
 std::string run_refused(FaultContext& context, std::uint64_t seed);
 std::string run_short_io(FaultContext& context, std::uint64_t seed);

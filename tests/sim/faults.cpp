@@ -18,6 +18,7 @@ constexpr FaultEntry kFaults[] = {
      run_sync_error},
     {"read_error", "read number i fails", true, 5'000, run_read_error},
     {"bit_rot", "a bit is flipped", true, 100'000, run_bit_rot},
+    {"every_bit", "each bit of a store of 64 blocks is flipped", true, 64 * 4096 * 8, run_every_bit},
     {"lying_device", "a write is lost or misdirected, a read misdirected, and acknowledged", true, 10'000,
      run_lying_device},
     {"meta_block", "one meta block is lost, damaged or unreadable", true, 2'000, run_meta_block},

@@ -19,7 +19,8 @@ struct ClosedStore {
   std::string wrong;
 
   ClosedStore(FaultContext& context, std::uint64_t seed, unsigned operations)
-      : plan(plan_of(context, seed)), keys(plan.keys) {
+      : ClosedStore(context, plan_of(context, seed), operations) {}
+  ClosedStore(FaultContext& context, const LifePlan& planned, unsigned operations) : plan(planned), keys(plan.keys) {
     const Beginning beginning = begin_store(context, plan, keys, wrong);
     if (!wrong.empty()) return;
     plan.operations = operations;
@@ -93,7 +94,7 @@ void damage_block(SimImage& image, std::uint32_t block, Damage damage, SimRandom
 
 }  // namespace
 
-// Each bit of a store in turn, from a place that the seed says.
+// Bits of a store, drawn.
 std::string run_bit_rot(FaultContext& context, std::uint64_t seed) {
   ClosedStore store(context, seed, 6);
   if (!store.wrong.empty()) return store.wrong;
@@ -107,6 +108,35 @@ std::string run_bit_rot(FaultContext& context, std::uint64_t seed) {
     flip(image.contents, bit);
     LifePlan next = store.plan;
     next.seed = random.next();
+    const std::string wrong = judge_image(context, *store.life, image, store.keys, next, {.damaged = true});
+    if (!wrong.empty()) return fmt::format("bit {} of block {}: {}", bit % (8 * 4096), bit / (8 * 4096), wrong);
+  }
+  return {};
+}
+
+// A seed has its share of the bits of a store of 64 blocks; so many seeds have each of them.
+std::string run_every_bit(FaultContext& context, std::uint64_t seed) {
+  constexpr std::uint64_t kBlocks = 64;
+  constexpr std::uint64_t kBits = kBlocks * 4096 * 8;
+  constexpr std::uint64_t kShare = 2048;
+  constexpr std::uint64_t kShares = kBits / kShare;
+  context.mode = WalMode::per_op;
+  LifePlan plan = plan_of(context, 1 + (seed - 1) / kShares);
+  plan.keys = 60;
+  plan.long_batches = false;
+  plan.big_values = false;
+  plan.capacity_blocks = kBlocks;
+  ClosedStore store(context, plan, 12);
+  if (!store.wrong.empty()) return store.wrong;
+  const CrashImage whole = store.image();
+  if (whole.contents.size_blocks() != kBlocks)
+    return fmt::format("the store has {} blocks", whole.contents.size_blocks());
+  for (std::uint64_t i = 0; i < std::min(kShare, context.most_images); ++i) {
+    const std::uint64_t bit = (seed - 1) % kShares * kShare + i;
+    CrashImage image = whole;
+    flip(image.contents, bit);
+    LifePlan next = store.plan;
+    next.seed = seed * kShare + i;
     const std::string wrong = judge_image(context, *store.life, image, store.keys, next, {.damaged = true});
     if (!wrong.empty()) return fmt::format("bit {} of block {}: {}", bit % (8 * 4096), bit / (8 * 4096), wrong);
   }
