@@ -39,7 +39,7 @@ struct CreateOptions {
 
 struct OpenOptions {
   // When the log, or the newest commit, is damaged or unreadable: open without the log, or the older commit. Loses what came
-  // after it.
+  // after it. The lost log device of a store may be replaced by a blank one in this way.
   bool allow_rollback = false;
   bool read_only = false;
 };

@@ -44,6 +44,7 @@ LifePlan plan_of(const FaultContext& context, std::uint64_t seed);
 // A store's beginning: nothing, a small store closed in order, or one whose numbers are near their limits.
 struct Beginning {
   SimImage image;
+  std::optional<SimImage> log_device;
   State state;
   std::uint32_t next_op = 1;
 };

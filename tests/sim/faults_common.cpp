@@ -71,7 +71,7 @@ void raise_numbers(SimImage& image) {
 Beginning begin_store(FaultContext& context, const LifePlan& plan, const KeySpace& keys, std::string& wrong) {
   SimRandom random = SimRandom(plan.seed).child(101);
   const std::uint64_t kind = random.below(4);
-  if (kind == 0) return {{}, State(keys.count()), 1};
+  if (kind == 0) return {{}, plan.log_device, State(keys.count()), 1};
   LifePlan first = plan;
   first.seed = random.next();
   first.operations = static_cast<unsigned>(random.between(1, 16));
@@ -81,7 +81,7 @@ Beginning begin_store(FaultContext& context, const LifePlan& plan, const KeySpac
   Life life(first, {}, 1, keys);
   life.run(context.arena);
   wrong = life.judge();
-  Beginning beginning{life.disk().contents(), life.left(), life.history().next_op()};
+  Beginning beginning{life.disk().contents(), life.log_contents(), life.left(), life.history().next_op()};
   if (kind == 1) raise_numbers(beginning.image);
   return beginning;
 }
@@ -93,6 +93,7 @@ std::string judge_image(FaultContext& context, const Life& parent, const CrashIm
   plan.only = nullptr;
   plan.known = nullptr;
   plan.may_create = false;
+  plan.log_device = image.log_device;
   plan.reads_may_fail |= judgement.damaged;
   plan.writes_may_fail |= judgement.damaged;
   plan.check_may_fail |= judgement.damaged;

@@ -23,12 +23,20 @@ std::string judge_images(FaultContext& context, Life& life, const KeySpace& keys
   return {};
 }
 
-std::string power_cuts(FaultContext& context, std::uint64_t seed, SimDisk::Keep keep) {
+// A third of the logs have a device of their own: the power is cut on both at once, and each keeps what it likes.
+LifePlan plan_of_crash(const FaultContext& context, std::uint64_t seed) {
   LifePlan plan = plan_of(context, seed);
+  if (plan.mode != WalMode::none && SimRandom(seed).child(15).one_in(3)) plan.log_device.emplace();
+  return plan;
+}
+
+std::string power_cuts(FaultContext& context, std::uint64_t seed, SimDisk::Keep keep) {
+  LifePlan plan = plan_of_crash(context, seed);
   const KeySpace keys(plan.keys);
   std::string wrong;
   Beginning beginning = begin_store(context, plan, keys, wrong);
   if (!wrong.empty()) return wrong;
+  plan.log_device = beginning.log_device;
   plan.images = static_cast<unsigned>(std::min<std::uint64_t>(context.most_images, 100));
   plan.keep = keep;
   Life life(plan, beginning.image, beginning.next_op, keys);
@@ -80,7 +88,7 @@ std::string run_extension_lost(FaultContext& context, std::uint64_t seed) {
 }
 
 std::string run_crash_chain(FaultContext& context, std::uint64_t seed) {
-  LifePlan plan = plan_of(context, seed);
+  LifePlan plan = plan_of_crash(context, seed);
   const KeySpace keys(plan.keys);
   plan.images = 8;
   plan.operations = 8;
@@ -95,11 +103,12 @@ std::string run_crash_chain(FaultContext& context, std::uint64_t seed) {
 // Every write of a small workload, torn after every sector, from its begin or from its end, with all or none of the other
 // volatile writes.
 std::string run_torn_write(FaultContext& context, std::uint64_t seed) {
-  LifePlan plan = plan_of(context, seed);
+  LifePlan plan = plan_of_crash(context, seed);
   const KeySpace keys(plan.keys);
   std::string wrong;
   Beginning beginning = begin_store(context, plan, keys, wrong);
   if (!wrong.empty()) return wrong;
+  plan.log_device = beginning.log_device;
   plan.operations = 4;
   SimRandom random = SimRandom(seed).child(9);
   Life* current = nullptr;
@@ -107,8 +116,9 @@ std::string run_torn_write(FaultContext& context, std::uint64_t seed) {
     if (operation.op != DeviceOp::write || step != SimDisk::Step::issued) return;
     const std::uint64_t way = random.below(4);
     for (unsigned sectors = 0; sectors <= disk.last_write_sectors(); ++sectors) {
-      current->images().push_back(
-          current->image_of(disk.torn(sectors, ((sectors + way) & 1) != 0, ((sectors + way) & 2) != 0)));
+      const bool tail = ((sectors + way) & 1) != 0;
+      const bool keep_others = ((sectors + way) & 2) != 0;
+      current->images().push_back(current->image_of_torn(disk, sectors, tail, keep_others));
     }
   };
   Life life(plan, beginning.image, beginning.next_op, keys);

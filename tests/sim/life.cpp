@@ -63,26 +63,52 @@ void Life::run(monterey::FixedBufs& arena) {
                              .disorder_percent = random.pick<unsigned>({0, 10, 60}),
                              .suspend_percent = random.pick<unsigned>({0, 5, 30})};
   cluster_ = std::make_unique<SimCluster>(schedule, arena);
-  const SimDisk::Options options{
-      .seed = random.next(),
-      .capacity_blocks = std::max<std::uint64_t>(plan_.capacity_blocks, start_.size_blocks()),
-      .latency = std::chrono::microseconds(random.pick<std::uint64_t>({10, 100, 1000})),
-      .durable_writes = random.one_in(2)};
-  disk_ = std::make_unique<SimDisk>(*cluster_, options, start_);
+  disk_ = make_disk(random, start_);
+  if (plan_.log_device) log_disk_ = make_disk(random, *plan_.log_device);
   if (plan_.on_disk) plan_.on_disk(*disk_);
-  disk_->on_step = [this](const Operation& operation, SimDisk::Step step) {
-    if (plan_.trace) {
-      static constexpr const char* kNames[] = {"read", "write", "sync", "trim", "grow", "shrink"};
-      fmt::print("{:>9} {} {} {} block {} +{}\n", cluster_->now().count() / 1000,
-                 step == SimDisk::Step::issued ? "begin" : "end  ", kNames[static_cast<std::size_t>(operation.op)],
-                 operation.number, operation.first.value, operation.blocks);
-    }
-    if (plan_.on_step) plan_.on_step(*disk_, operation, step);
-    if (plan_.images > 0 && image_random_.below(kStepsExpected) < plan_.images) capture();
-  };
   cluster_->run(main());
   trace_ = cluster_->trace_hash();
-  if (!disk_->complaint().empty()) wrong(disk_->complaint());
+  for (const SimDisk* disk : {disk_.get(), log_disk_.get()}) {
+    if (disk != nullptr && !disk->complaint().empty()) wrong(disk->complaint());
+  }
+}
+
+std::unique_ptr<SimDisk> Life::make_disk(SimRandom& random, const SimImage& start) {
+  const SimDisk::Options options{.seed = random.next(),
+                                 .capacity_blocks = std::max<std::uint64_t>(plan_.capacity_blocks, start.size_blocks()),
+                                 .latency = std::chrono::microseconds(random.pick<std::uint64_t>({10, 100, 1000})),
+                                 .durable_writes = random.one_in(2)};
+  auto made = std::make_unique<SimDisk>(*cluster_, options, start);
+  made->on_step = [this, disk = made.get()](const Operation& operation, SimDisk::Step step) {
+    if (plan_.trace) {
+      static constexpr const char* kNames[] = {"read", "write", "sync", "trim", "grow", "shrink"};
+      fmt::print("{:>9} {} {}{} {} block {} +{}\n", cluster_->now().count() / 1000,
+                 step == SimDisk::Step::issued ? "begin" : "end  ", disk == log_disk_.get() ? "log's " : "",
+                 kNames[static_cast<std::size_t>(operation.op)], operation.number, operation.first.value,
+                 operation.blocks);
+    }
+    if (plan_.on_step) plan_.on_step(*disk, operation, step);
+    if (plan_.images > 0 && image_random_.below(kStepsExpected) < plan_.images) capture();
+  };
+  return made;
+}
+
+CrashImage Life::image_of(SimImage contents) {
+  CrashImage image{std::move(contents), std::nullopt, history_.now(), durable_before(), phase_};
+  if (log_disk_) image.log_device = log_disk_->power_cut(image_random_, plan_.keep);
+  return image;
+}
+
+CrashImage Life::image_of_torn(const SimDisk& torn, unsigned sectors, bool tail, bool keep_others) {
+  SimImage contents = torn.torn(sectors, tail, keep_others);
+  if (&torn == disk_.get()) return image_of(std::move(contents));
+  CrashImage image = image_of(disk_->power_cut(image_random_, plan_.keep));
+  image.log_device = std::move(contents);
+  return image;
+}
+
+std::optional<SimImage> Life::log_contents() const {
+  return log_disk_ ? std::optional(log_disk_->contents()) : std::nullopt;
 }
 
 void Life::run_on_file(monterey::FixedBufs& arena, const std::string& path, monterey::detail::IoInjection& injection) {
@@ -171,10 +197,12 @@ monterey::Task<> Life::open() {
     std::unique_ptr<BlockDevice> device = co_await open_device();
     const bool creates = plan_.may_create && device->size_blocks() == 0;
     phase_ = creates ? Phase::creating : Phase::opening;
+    std::unique_ptr<BlockDevice> log_device;
+    if (log_disk_) log_device = std::make_unique<SimBlockDevice>(*log_disk_, plan_.open.read_only);
     if (creates) {
-      db_.emplace(co_await Partition::create(std::move(device), config_));
+      db_.emplace(co_await Partition::create(std::move(device), std::move(log_device), config_));
     } else {
-      db_.emplace(co_await Partition::open(std::move(device), config_, plan_.open));
+      db_.emplace(co_await Partition::open(std::move(device), std::move(log_device), config_, plan_.open));
     }
   } catch (...) {
     error = std::current_exception();

@@ -32,6 +32,7 @@ struct LifePlan {
   bool big_values = false;    // some over 64 KiB
   bool long_batches = false;  // some that fill more than a group of the log
   std::uint64_t capacity_blocks = 512;
+  std::optional<SimImage> log_device;  // one of the log's own, and what is on it at first
   enum class End : std::uint8_t { close, drop } end = End::close;
   bool may_create = true;
   OpenOptions open{};
@@ -55,6 +56,7 @@ struct LifePlan {
 // What a power cut left, and what must be in it.
 struct CrashImage {
   SimImage contents;
+  std::optional<SimImage> log_device;
   std::uint64_t at = 0;           // the event of the history
   std::uint64_t must_before = 0;  // whatever had ended before this event is durable
   enum class Phase : std::uint8_t { creating, opening, open, closed } phase = Phase::open;
@@ -85,11 +87,14 @@ class Life {
   // What it last read, when the work was done.
   const State& left() const { return left_; }
   std::vector<CrashImage>& images() { return images_; }
-  // For images that a hook takes itself.
-  CrashImage image_of(SimImage contents) const {
-    return {std::move(contents), history_.now(), durable_before(), phase_};
-  }
+  // For images that a hook takes itself: with these contents of the store's device, and of the log's what a power cut now
+  // leaves.
+  CrashImage image_of(SimImage contents);
+  // The same after a power cut that tore the last write of `torn`, one of the two devices: SimDisk::torn().
+  CrashImage image_of_torn(const SimDisk& torn, unsigned sectors, bool tail, bool keep_others);
   SimDisk& disk() { return *disk_; }
+  // What reads of the log's own device see.
+  std::optional<SimImage> log_contents() const;
   const std::vector<std::string>& open_notes() const { return open_notes_; }
   std::uint64_t trace_hash() const { return trace_; }
   // Operations that failed for a reason that only a fault gives.
@@ -106,6 +111,7 @@ class Life {
   using Phase = CrashImage::Phase;
   monterey::Task<> main();
   monterey::Task<std::unique_ptr<BlockDevice>> open_device();
+  std::unique_ptr<SimDisk> make_disk(SimRandom& random, const SimImage& start);
   std::chrono::nanoseconds now() const;
   monterey::Task<> open();
   monterey::Task<> read_base();
@@ -142,7 +148,8 @@ class Life {
   SimRandom image_random_;
   SimImage start_;
   std::unique_ptr<SimCluster> cluster_;
-  std::unique_ptr<SimDisk> disk_;  // null on a file
+  std::unique_ptr<SimDisk> disk_;      // null on a file
+  std::unique_ptr<SimDisk> log_disk_;  // null without a log device
   std::string path_;
   std::optional<Partition> db_;
   History history_;

@@ -136,7 +136,18 @@ monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<
   log_committed(std::move(layout), meta.generation);
 }
 
-// Takes segments of `blocks` blocks together and writes zeros to them. Empty when there is no space for them.
+// A sync that fails may have had the error of a group to report.
+monterey::Task<> PartitionCore::sync_log_device() {
+  try {
+    co_await log_device_->sync();
+  } catch (...) {
+    poison(std::current_exception());
+    throw;
+  }
+}
+
+// Takes segments of `blocks` blocks together and writes zeros to them. Empty when there is no space for them, or they cannot be
+// written and the log can do without.
 monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t blocks) {
   PendingSpace space;  // what is accepted already must find its blocks afterwards
   if (!log_device_) {
@@ -157,7 +168,7 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
       added.push_back(co_await add_segment(static_cast<std::uint32_t>(blocks / kSegmentsAtOnce), added));
     }
     for (const Extent segment : added) co_await zero_segment(segment);
-    if (log_device_) co_await log_device_->sync();  // its own; the commit syncs the other one
+    if (log_device_) co_await sync_log_device();  // the commit syncs the other one
   } catch (...) {
     error = std::current_exception();
   }
@@ -167,7 +178,9 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
   try {
     std::rethrow_exception(error);
   } catch (const Error& thrown) {
-    if (thrown.errc() != Errc::no_space) throw;
+    // A log that there is serves as well, only with more flushes; the next one tries again.
+    const bool can_do_without = thrown.errc() == Errc::io_error && !log_layout().segments.empty() && poisoned_.empty();
+    if (thrown.errc() != Errc::no_space && !can_do_without) throw;
   }
   log_growth_refused_ = true;
   co_return std::vector<Extent>();
@@ -198,14 +211,16 @@ monterey::Task<> PartitionCore::zero_segment(Extent segment) {
   }
 }
 
+// After a rollback: groups of the newer state must not pass for this log's, wherever they lie.
+void PartitionCore::leave_log_behind() {
+  log_layout_.begin = {Lsn(log_layout_.begin.lsn.value + 4 * log_layout_.total_bytes() + kMaxGroupBytes), 0};
+  log_layout_.offset = 0;
+  log_tail_ = log_layout_.begin;
+  if (log_device_) log_layout_.segments.clear();  // it may be another device now, or one cut off: they are made anew
+}
+
 // Before anything is appended: a meta page that counts this open is durable, and with it all that was replayed.
-monterey::Task<> PartitionCore::start_log(bool rolled_back) {
-  if (rolled_back) {
-    // Groups of the newer state must not pass for this log's, wherever they lie.
-    log_layout_.begin = {Lsn(log_layout_.begin.lsn.value + 4 * log_layout_.total_bytes() + kMaxGroupBytes), 0};
-    log_layout_.offset = 0;
-    log_tail_ = log_layout_.begin;
-  }
+monterey::Task<> PartitionCore::start_log() {
   if (config_.wal_mode == WalMode::none) co_return;
   monterey::FixedBuf staging = allocate_buffer(Log::kStagingBytes);  // may fail: before anything changes
   while (flushing_) co_await flush_ended_.wait();
@@ -224,7 +239,7 @@ monterey::Task<> PartitionCore::start_log(bool rolled_back) {
     }
     layout.segments = added;
   }
-  if (log_device_) co_await log_device_->sync();  // what was replayed from it
+  if (log_device_) co_await sync_log_device();  // what was replayed from it
   co_await commit_log_layout(std::move(layout), std::move(added));
   const bool waits = config_.wal_mode == WalMode::batched;
   const Log::Options options{.store_id = log_expectation().store_id,

@@ -99,7 +99,7 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::create(std::unique
   check_config(config);
   auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   co_await core->initialise(options);
-  co_await core->finish_open(false, false);
+  co_await core->finish_open(OpenOptions{});
   co_return std::move(core);
 }
 
@@ -113,8 +113,8 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open(std::unique_p
     throw Error(Errc::not_a_store,
                 fmt::format("{}: not a store: the device is empty; create one first", core->device_->name()));
   }
-  const bool rolled_back = co_await core->recover(std::move(slots), options);
-  co_await core->finish_open(rolled_back, options.allow_rollback);
+  co_await core->recover(std::move(slots), options);
+  co_await core->finish_open(options);
   co_return std::move(core);
 }
 
@@ -124,13 +124,12 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std
   check_config(config);
   auto core = std::make_shared<PartitionCore>(Access{}, std::move(device), std::move(log_device), config);
   MetaSlots slots = co_await read_meta_slots(*core->device_);
-  bool rolled_back = false;
   if (slots.blank) {
     co_await core->initialise(CreateOptions{});
   } else {
-    rolled_back = co_await core->recover(std::move(slots), OpenOptions{});
+    co_await core->recover(std::move(slots), OpenOptions{});
   }
-  co_await core->finish_open(rolled_back, false);
+  co_await core->finish_open(OpenOptions{});
   co_return std::move(core);
 }
 
@@ -188,8 +187,12 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
   tree_ = tree_of(meta);
 }
 
-// Returns whether the state it loaded is not the newest one.
-monterey::Task<bool> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
+void PartitionCore::note_rollback(const std::string& why) {
+  rolled_back_ = true;
+  open_notes_.push_back("rolled back " + why);
+}
+
+monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
   read_only_ = options.read_only || device_->read_only() || (log_device_ && log_device_->read_only());
   open_notes_ = slots.notes;
   if (!slots.unreadable.empty() && !options.allow_rollback) {
@@ -199,7 +202,7 @@ monterey::Task<bool> PartitionCore::recover(MetaSlots slots, OpenOptions options
   }
   const std::size_t states =
       options.allow_rollback || planted(Planted::damage_rolled_back) ? slots.candidates.size() : 1;
-  bool rolled_back = !slots.unreadable.empty();
+  rolled_back_ = !slots.unreadable.empty();
   for (std::size_t i = 0; i < states; ++i) {
     std::exception_ptr damage;
     try {
@@ -207,17 +210,15 @@ monterey::Task<bool> PartitionCore::recover(MetaSlots slots, OpenOptions options
     } catch (const Error& error) {
       if (error.errc() != Errc::corruption || i + 1 == states) throw;
       damage = std::current_exception();
-      open_notes_.push_back(fmt::format("rolled back: {}", error.what()));
+      note_rollback(fmt::format("to an older commit: {}", error.what()));
     }
     if (!damage) break;
-    rolled_back = true;
   }
   // Never the number of a state that exists, also of one that was rolled back from.
   last_generation_ = slots.candidates.front().meta.generation;
-  if (read_only_) co_return rolled_back;
+  if (read_only_) co_return;
   for (const MetaCandidate& bad : slots.to_mend) co_await write_meta_slot(*device_, bad.meta, bad.slot);
   if (!slots.to_mend.empty()) co_await device_->sync();
-  co_return rolled_back;
 }
 
 monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
@@ -246,33 +247,39 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
   tree_ = tree;
 }
 
-monterey::Task<> PartitionCore::require_log_device() {
+monterey::Task<> PartitionCore::require_log_device(OpenOptions options) {
   const bool has_one = (meta_.features & kFeatureLogDevice) != 0;
   if (has_one && log_device_) {
     const bool blank = co_await require_log_device_of(*log_device_, meta_.uuid);
     if (!blank) co_return;
+    // Else the store was never written to since it was made, and that may have been cut off.
     if (meta_.log_segment_count > 0) {
-      throw Error(Errc::not_a_store,
-                  fmt::format("{}: not a log device, it is blank; check the path", log_device_->name()));
+      const std::string what = fmt::format("{}: not a log device, it is blank", log_device_->name());
+      if (!options.allow_rollback) {
+        throw Error(Errc::not_a_store, what + "; check the path, or open with allow_rollback if the log is lost");
+      }
+      note_rollback("to the last commit, without the log: " + what);
     }
-    // The store was never written to since it was made, and that may have been cut off.
     if (!read_only_) co_await create_log_device(*log_device_, meta_.uuid);
     co_return;
   }
   if (has_one == (log_device_ != nullptr)) co_return;
-  const char* what = has_one ? "the store has its log on a device of its own; open it with that device"
-                             : "the store has no log device; open it without one";
+  const char* what = has_one
+                         ? "the store has its log on a device of its own; open it with that device, or, if it is lost, "
+                           "with a blank one and allow_rollback"
+                         : "the store has no log device; open it without one";
   throw Error(Errc::invalid_argument, fmt::format("{}: {}", device_->name(), what));
 }
 
-monterey::Task<> PartitionCore::finish_open(bool rolled_back, bool allow_rollback) {
+monterey::Task<> PartitionCore::finish_open(OpenOptions options) {
   last_seq_ = meta_.last_merged;
   log_layout_ = layout_of(meta_);
   log_tail_ = log_layout_.begin;
   if (!read_only_) active_ = new_buffer(config_.write_buffer_bytes);
-  co_await require_log_device();
-  if (!rolled_back) rolled_back = co_await replay(allow_rollback);
-  if (!read_only_) co_await start_log(rolled_back);
+  co_await require_log_device(options);
+  if (!rolled_back_) co_await replay(options);
+  if (rolled_back_) leave_log_behind();
+  if (!read_only_) co_await start_log();
 }
 
 monterey::Task<> PartitionCore::close() {

@@ -192,12 +192,13 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   // open.cpp
   monterey::Task<> initialise(CreateOptions options);
-  monterey::Task<bool> recover(MetaSlots slots, OpenOptions options);
+  monterey::Task<> recover(MetaSlots slots, OpenOptions options);
   monterey::Task<> load(const MetaCandidate& candidate);
-  monterey::Task<> finish_open(bool rolled_back, bool allow_rollback);
+  monterey::Task<> finish_open(OpenOptions options);
+  void note_rollback(const std::string& why);
 
   // recovery.cpp
-  monterey::Task<bool> replay(bool allow_rollback);
+  monterey::Task<> replay(OpenOptions options);
   monterey::Task<> look_through_log(const LogLayout& layout, std::vector<Extent>& reserved);
   monterey::Task<> replay_records(const LogLayout& layout);
   bool is_next_record(std::span<const std::byte> record, LogPosition begin, SeqNo last) const;
@@ -207,8 +208,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   [[noreturn]] void throw_bad_record(LogPosition at, const std::string& what) const;
 
   // log_commit.cpp
-  monterey::Task<> require_log_device();
-  monterey::Task<> start_log(bool rolled_back);
+  monterey::Task<> require_log_device(OpenOptions options);
+  void leave_log_behind();
+  monterey::Task<> start_log();
+  monterey::Task<> sync_log_device();
   monterey::Task<> commit_log();
   monterey::Task<> commit_log_layout(LogLayout layout, std::vector<Extent> added);
   monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks);
@@ -307,6 +310,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::string poisoned_;
   monterey::Gate operations_;
   std::vector<std::string> open_notes_;
+  bool rolled_back_ = false;  // opened at an older state than the newest, or without its log, as it was allowed to
 
   Meta meta_;
   std::uint32_t meta_slot_ = 0;  // the slot that holds meta_

@@ -31,29 +31,28 @@ void PartitionCore::throw_bad_record(LogPosition at, const std::string& what) co
                           device_->name(), at.lsn.value, what));
 }
 
-// Returns whether the log was given up, which only a rollback does.
-monterey::Task<bool> PartitionCore::replay(bool allow_rollback) {
+monterey::Task<> PartitionCore::replay(OpenOptions options) {
   const LogLayout layout = log_layout_;
-  if (layout.segments.empty()) co_return false;
+  if (layout.segments.empty()) co_return;
   std::vector<Extent> reserved;
   std::exception_ptr damage;
   try {
     co_await look_through_log(layout, reserved);
   } catch (const Error& error) {
-    if (error.errc() != Errc::corruption || !allow_rollback) throw;
+    if (error.errc() != Errc::corruption || !options.allow_rollback) throw;
     damage = std::current_exception();
-    open_notes_.push_back(fmt::format("rolled back to the last commit, without the log: {}", error.what()));
+    note_rollback(fmt::format("to the last commit, without the log: {}", error.what()));
   }
   if (damage) {
     for (const Extent extent : reserved) free_list_.cancel(extent);
-    co_return true;
+    co_return;
   }
   try {
     co_await replay_records(layout);
   } catch (...) {
     damage = std::current_exception();
   }
-  if (!damage) co_return false;
+  if (!damage) co_return;
   while (flushing_) co_await flush_ended_.wait();  // the device is in use until then
   std::rethrow_exception(damage);
 }

@@ -88,8 +88,11 @@ monterey::Task<bool> LogReader::next_group() {
   joined_.clear();
   LogGroup group;
   stop_ = co_await try_group(position_.lsn, group);
-  if (stop_.empty() && group.previous_crc != position_.previous_crc && !planted(Planted::log_accepted_past_tear)) {
+  const bool linked = group.previous_crc == position_.previous_crc || planted(Planted::log_accepted_past_tear);
+  if (stop_.empty() && !linked) {
     stop_ = "a group that is not linked to the one before";
+    // It was written when the one before was durable, and a later open than its own has not begun a group there.
+    if (group.incarnation >= incarnation_) throw_damage(position_.lsn, stop_);
   }
   if (stop_.empty() && group.incarnation < incarnation_ && !planted(Planted::stale_incarnation_replayed)) {
     stop_ = "a group of an older open";

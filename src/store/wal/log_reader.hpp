@@ -2,8 +2,9 @@
 // that are complete. Reads in large pieces, most blocks once; memory: one read buffer and the longest record.
 //
 // The log goes on as long as each group is whole, at its LSN, of this store, linked to the one before by its CRC, and of no
-// older incarnation. Where it stops is its tail, unless a group behind it attests that more was durable, or any attests a
-// later commit or open than the meta page knows: that is corruption, and never a shorter log.
+// older incarnation. Where it stops is its tail, unless the group there is whole but not linked, a group behind it attests
+// that more was durable, or any attests a later commit or open than the meta page knows: that is corruption, and never a
+// shorter log.
 #pragma once
 
 #include <cstddef>

@@ -330,6 +330,57 @@ TEST(PartitionLog, ALogDeviceOfItsOwnBelongsToItsStore) {
   });
 }
 
+TEST(PartitionLog, ALostLogDeviceIsReplacedWhenARollbackIsAllowed) {
+  auto disk = std::make_shared<MemDisk>();
+  auto lost = std::make_shared<MemDisk>();
+  auto fresh = std::make_shared<MemDisk>();
+  on_core(logged_arena(), [&]() -> monterey::Task<> {
+    {
+      auto db = co_await Partition::create(device_on(disk), device_on(lost), logged_config());
+      co_await db.put("flushed", "1");
+      co_await db.flush();
+      co_await db.put("in the log", "2");
+    }
+    co_await wait_for_memory();
+    co_await expect_error(discard(Partition::open(device_on(disk), device_on(fresh), logged_config())),
+                          Errc::not_a_store, "allow_rollback if the log is lost");
+    const OpenOptions rollback{.allow_rollback = true};
+    {
+      auto db = co_await Partition::open(device_on(disk), device_on(fresh), logged_config(), rollback);
+      const std::vector<std::string> notes = db.stats().open_notes;
+      EXPECT_TRUE(std::ranges::any_of(notes, [](const auto& note) { return note.starts_with("rolled back"); }));
+      co_await expect_value(db, "flushed", "1");
+      co_await expect_value(db, "in the log", std::nullopt);
+      co_await db.put("later", "3");
+      co_await expect_clean(db);
+    }
+    co_await wait_for_memory();
+    auto db = co_await Partition::open(device_on(disk), device_on(fresh), logged_config());
+    co_await expect_value(db, "later", "3");
+    co_await db.close();
+  });
+}
+
+TEST(PartitionLog, ALogThatCannotGrowForAnErrorGoesOnAsItIs) {
+  auto disk = std::make_shared<MemDisk>();
+  auto log_disk = std::make_shared<MemDisk>();
+  on_core(logged_arena(), [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(device_on(disk), device_on(log_disk), logged_config());
+    const std::uint64_t bytes = db.stats().log_bytes;
+    std::uint64_t refused = 0;
+    log_disk->on_operation = [&refused](const test::Operation& operation) -> std::optional<Error> {
+      if (operation.op != DeviceOp::grow) return std::nullopt;
+      ++refused;
+      return Error::from_errno(EIO, "grow");
+    };
+    for (int i = 0; i < 6'000; ++i) co_await db.put(numbered("key", i % 500), std::string(500, 'v'));
+    EXPECT_GT(refused, 0u);
+    EXPECT_EQ(db.stats().log_bytes, bytes);
+    co_await expect_clean(db);
+    co_await db.close();
+  });
+}
+
 monterey::Task<> put_many(Partition* db, int first, int count) {
   for (int i = first; i < first + count; ++i) co_await db->put(numbered("key", i), std::string(100, 'v'));
 }

@@ -260,6 +260,30 @@ TEST(Log, DamageThatALaterGroupAttestsIsToldWithItsPlace) {
   });
 }
 
+TEST(Log, AGroupAtTheTailThatIsWholeButNotLinkedIsDamage) {
+  on_core_with_arena([]() -> monterey::Task<> {
+    auto owner = std::make_shared<Owner>();
+    owner->start(owner);
+    const std::vector<Lsn> begins = co_await write_three_groups(*owner);
+    // The second one as something else would have written it there.
+    std::vector<std::byte> memory(begins[2].value - begins[1].value);
+    for (std::size_t at = 0; at < memory.size(); at += kPageBytes) {
+      std::ranges::copy(block_at(*owner, Lsn(begins[1].value + at)), memory.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    const auto group = decode_group(std::span(memory).first<kPageBytes>());
+    memory[group->bytes - 1] ^= std::byte{1};
+    seal_group(memory.data(), *group);
+    for (std::size_t at = 0; at < memory.size(); at += kPageBytes) {
+      std::ranges::copy(std::span(memory).subspan(at, kPageBytes), block_at(*owner, Lsn(begins[1].value + at)).begin());
+    }
+    std::string what;
+    const Errc errc = co_await test::error_of(test::discard(keys_on(*owner, owner->expected())), &what);
+    EXPECT_EQ(errc, Errc::corruption);
+    EXPECT_THAT(what, testing::HasSubstr("LSN " + std::to_string(begins[2].value)));
+    EXPECT_THAT(what, testing::HasSubstr("not linked"));
+  });
+}
+
 TEST(Log, AGroupThatKnowsMoreThanTheMetaPageShowsThatOneWasLost) {
   on_core_with_arena([]() -> monterey::Task<> {
     auto owner = std::make_shared<Owner>();
