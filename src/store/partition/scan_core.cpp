@@ -27,8 +27,15 @@ ScanCore::~ScanCore() {
 bool ScanCore::out_of_range(std::string_view key) const { return options_.reverse ? key < from_ : to_ && key >= *to_; }
 
 void ScanCore::read_tree_key() {
-  tree_key_.clear();
-  if (tree_->valid()) tree_->append_key(tree_key_);
+  if (!tree_->valid()) return;
+  const std::string_view prefix = tree_->prefix();
+  if (tree_->leaves() == tree_key_leaf_) {
+    tree_key_.resize(prefix.size());
+  } else {
+    tree_key_.assign(prefix);
+    tree_key_leaf_ = tree_->leaves();
+  }
+  tree_key_.append(tree_->suffix());
 }
 
 // Moves every source that stands at the current key past it.
@@ -48,8 +55,28 @@ void ScanCore::leave_current() {
   if (!tree_moves_) read_tree_key();
 }
 
+void ScanCore::take_tree_value() {
+  const LeafValue value = tree_->value();
+  if (value.is_run()) {
+    run_ = value.run();
+  } else {
+    value_ = value.bytes();
+  }
+}
+
+ScanCore::Step ScanCore::settle_in_tree() {
+  if (tree_moves_) return Step::wait;
+  if (!tree_->valid() || out_of_range(tree_key_)) return Step::end;
+  tree_is_current_ = true;
+  key_ = tree_key_;
+  run_.reset();
+  take_tree_value();
+  return Step::found;
+}
+
 // Finds the next entry that is not erased. Requires: no source stands at a key that was handed out.
 ScanCore::Step ScanCore::settle() {
+  if (buffers_.empty()) return settle_in_tree();
   for (;;) {
     if (tree_moves_) return Step::wait;
     const bool tree_valid = tree_->valid();
@@ -67,18 +94,16 @@ ScanCore::Step ScanCore::settle() {
     }
     tree_is_current_ = tree_valid && tree_key_ == *best;
     if (entry != nullptr && entry->kind == EntryKind::erase) {
+      // Passed like one that was handed out: should the view move now, the scan goes on behind it.
+      key_ = entry->key;
+      has_key_ = true;
       leave_current();
       continue;
     }
-    key_.assign(*best);
+    key_ = entry != nullptr ? entry->key : std::string_view(tree_key_);
     run_.reset();
     if (entry == nullptr) {
-      const LeafValue value = tree_->value();
-      if (value.is_run()) {
-        run_ = value.run();
-      } else {
-        value_ = value.bytes();
-      }
+      take_tree_value();
     } else if (entry->kind == EntryKind::run) {
       run_ = entry->run;
     } else {
@@ -92,8 +117,11 @@ ScanCore::Step ScanCore::step() {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
   if (error_) std::rethrow_exception(error_);
   if (done_ || left_ == 0) return Step::end;
-  if (!positioned_ || moves_ != view_->moves) return Step::wait;
-  leave_current();
+  if (must_reposition()) {
+    reposition();
+  } else {
+    leave_current();
+  }
   return settle();
 }
 
@@ -135,16 +163,15 @@ void ScanCore::end_by(std::exception_ptr error) {
 
 monterey::Task<bool> ScanCore::find_next() {
   const auto partition = partition_;
-  Step result = run_ && !tree_moves_ && positioned_ && moves_ == view_->moves ? Step::found : Step::wait;
+  Step result = run_ && !tree_moves_ ? Step::found : Step::wait;
   while (result == Step::wait) {
-    // A flush may move the view while this waits: the state that the cursor reads stays pinned until it is done.
-    const PartitionCore::ReadHold hold(*partition, view_->tree.generation);
-    if (!positioned_ || moves_ != view_->moves) {
-      co_await reposition();
-    } else if (tree_moves_) {
-      co_await wait_for_tree();
+    co_await wait_for_tree();
+    if (must_reposition()) {
+      reposition();
+    } else {
+      read_tree_key();  // not before: the last key handed out may lie where it goes
     }
-    if (positioned_ && moves_ == view_->moves) result = settle();
+    result = settle();
   }
   if (result == Step::end) {
     done_ = true;
@@ -165,57 +192,55 @@ monterey::Task<bool> ScanCore::find_next() {
   co_return true;
 }
 
+// A flush may move the view while this waits: the state that the cursor reads stays pinned until it is done.
 monterey::Task<> ScanCore::wait_for_tree() {
-  if (options_.reverse) {
-    co_await tree_->prev();
-  } else {
-    co_await tree_->next();
-  }
+  const PartitionCore::ReadHold hold(*partition_, view_->tree.generation);
+  co_await tree_->arrive();
   tree_moves_ = false;
-  read_tree_key();
 }
 
-// Places all sources behind the last key handed out, or at the start. The view may move again meanwhile: then its
-// counter tells, and this is done once more.
-monterey::Task<> ScanCore::reposition() {
+// Places all sources behind the last key handed out, or at the start.
+void ScanCore::reposition() {
   moves_ = view_->moves;
   positioned_ = false;
   tree_moves_ = false;
   tree_is_current_ = false;
   run_.reset();
-  std::optional<std::string> start;
+  bool bounded = true;
   if (target_) {
-    start = *target_;
-    if (options_.reverse) start->push_back('\0');  // at or before the target
+    start_ = *target_;
+    if (options_.reverse) start_.push_back('\0');  // at or before the target
   } else if (has_key_) {
-    start = key_;
-    if (!options_.reverse) start->push_back('\0');
+    start_.assign(key_);
+    key_ = start_;  // wherever it was
+    if (!options_.reverse) start_.push_back('\0');
+    key_ = std::string_view(start_).substr(0, key_.size());
+  } else if (options_.reverse) {
+    bounded = to_.has_value();
+    if (bounded) start_ = *to_;
   } else {
-    start = options_.reverse ? to_ : std::optional<std::string>(from_);
+    start_ = from_;
   }
+  const std::optional<std::string_view> bound = bounded ? std::optional<std::string_view>(start_) : std::nullopt;
   buffers_.clear();
   buffer_is_current_.assign(view_->buffers.size(), false);
   for (auto buffer = view_->buffers.rbegin(); buffer != view_->buffers.rend(); ++buffer) {
     buffers_.push_back((*buffer)->iterate(view_->at));
     if (options_.reverse) {
-      buffers_.back().seek_last_before(start ? std::optional<std::string_view>(*start) : std::nullopt);
+      buffers_.back().seek_last_before(bound);
     } else {
-      buffers_.back().seek(*start);
+      buffers_.back().seek(start_);
     }
   }
   tree_.emplace(partition_->cache(), view_->tree, options_.prefetch_pages);
-  if (options_.reverse) {
-    co_await tree_->seek_before(start);
-  } else {
-    co_await tree_->seek(*start);
-  }
-  read_tree_key();
+  tree_key_leaf_ = 0;
+  tree_moves_ = options_.reverse ? !tree_->try_seek_before(bound) : !tree_->try_seek(start_);
+  if (!tree_moves_) read_tree_key();
   positioned_ = true;
 }
 
 monterey::Task<> ScanCore::seek(std::string key) {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
-  const PartitionCore::ReadHold hold(*partition_, view_->tree.generation);
   error_ = nullptr;
   if (options_.reverse) {
     // The last key of the range is the one before `to`.
@@ -231,7 +256,14 @@ monterey::Task<> ScanCore::seek(std::string key) {
   done_ = to_ && *to_ <= from_;
   value_ = {};
   positioned_ = false;
-  if (!done_) co_await reposition();
+  if (done_) co_return;
+  const auto partition = partition_;
+  reposition();
+  if (!tree_moves_) co_return;
+  positioned_ = false;  // should this fail
+  co_await wait_for_tree();
+  positioned_ = true;
+  if (!must_reposition()) read_tree_key();
 }
 
 bool AdvanceOperation::try_now() {

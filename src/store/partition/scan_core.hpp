@@ -40,10 +40,13 @@ class ScanCore {
 
   Step step();
   Step settle();
+  Step settle_in_tree();
+  void take_tree_value();
   void leave_current();
   bool out_of_range(std::string_view key) const;
   monterey::Task<bool> find_next();
-  monterey::Task<> reposition();
+  void reposition();
+  bool must_reposition() const { return !positioned_ || moves_ != view_->moves; }
   monterey::Task<> wait_for_tree();
   void read_tree_key();
   bool before(std::string_view a, std::string_view b) const { return options_.reverse ? a > b : a < b; }
@@ -58,7 +61,8 @@ class ScanCore {
   std::optional<TreeCursor> tree_;
   std::vector<WriteBuffer::Iterator> buffers_;  // newest first
   std::string tree_key_;                        // of the tree's cursor
-  bool tree_moves_ = false;                     // the tree's next entry is in another leaf
+  std::uint64_t tree_key_leaf_ = 0;             // its count of leaves, when tree_key_ got the leaf's prefix
+  bool tree_moves_ = false;                     // the tree's cursor has not arrived yet
   bool tree_is_current_ = false;                // which sources stand at the current key
   std::vector<bool> buffer_is_current_;
 
@@ -68,7 +72,8 @@ class ScanCore {
   bool has_key_ = false;               // key_ was handed out: go on behind it
   bool done_ = false;
   std::exception_ptr error_;  // what ended the scan
-  std::string key_;
+  std::string_view key_;      // in tree_key_, in a write buffer, or in start_
+  std::string start_;         // where the sources were placed last
   std::string_view value_;
   std::optional<OverflowRef> run_;  // of the current entry, to be read
   std::shared_ptr<std::byte[]> run_memory_;

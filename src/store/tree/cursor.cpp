@@ -58,88 +58,134 @@ void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
   copy_in_use_ = true;
 }
 
-void TreeCursor::reset() {
+bool TreeCursor::try_seek(std::string_view key) {
+  target_.assign(key);
+  return start_at_root(Toward::key);
+}
+
+bool TreeCursor::try_seek_before(std::optional<std::string_view> key) {
+  if (key) target_.assign(*key);
+  return start_at_root(key ? Toward::before_key : Toward::last);
+}
+
+bool TreeCursor::start_at_root(Toward toward) {
   leaf_.reset();
   path_.clear();
+  path_.reserve(root_.height);
+  at_end_ = false;
+  leaves_in_a_row_ = 0;
+  prefetch_pages_ = 0;
+  ahead_ = 0;
+  if (root_.empty()) return true;
+  child_ = Range{};
+  toward_ = toward;
+  wanted_ = root_.page;
+  wanted_level_ = root_.height - 1u;
+  climbs_ = false;
+  return go_on({});
 }
 
-monterey::Task<> TreeCursor::descend(PagePointer page, unsigned level, Toward toward, std::string_view key) {
+// To the nearest leaf with an entry on that side.
+bool TreeCursor::leave_leaf(int direction) {
+  climb_from_leaf(direction);
+  return go_on({});
+}
+
+void TreeCursor::climb_from_leaf(int direction) {
   leaf_.reset();
-  for (;; --level) {
-    PageCache::Pin pin =
-        co_await cache_.pin(page, monterey::IoClass::foreground, level == 0 ? Reuse::unlikely : Reuse::likely);
-    if (page_level(pin.data()) != level) throw_wrong_level(page, level, page_level(pin.data()));
-    if (level == 0) {
-      const LeafView leaf(pin.data());
-      if (leaf.count() > 0 && !child_.covers(leaf.prefix(), leaf.suffix(0), leaf.suffix(leaf.count() - 1))) {
-        throw_out_of_range(page, "keys");
-      }
-      leaf_.hold(cache_, std::move(pin));
-      co_return;
-    }
-    const BranchView branch(pin.data());
-    if (branch.count() > 1 && !child_.covers(branch.prefix(), branch.suffix(1), branch.suffix(branch.count() - 1))) {
-      throw_out_of_range(page, "separators");
-    }
-    std::uint32_t slot = 0;
-    if (toward == Toward::key) slot = branch.find_child(key);
-    if (toward == Toward::last) slot = branch.count() - 1;
-    path_.push_back(Step{{page, level, slot}, child_});
-    child_.assign_child(path_.back().range, branch, slot);
-    page = branch.child(slot);
+  toward_ = direction > 0 ? Toward::first : Toward::last;
+  climbs_ = true;
+  want_parent();
+}
+
+void TreeCursor::want_parent() {
+  at_end_ = path_.empty();
+  if (!at_end_) wanted_ = path_.back().branch;
+}
+
+monterey::Task<> TreeCursor::arrive() {
+  for (PageCache::Pin pin;; pin.reset()) {
+    pin = co_await cache_.pin(wanted_, monterey::IoClass::foreground,
+                              !climbs_ && wanted_level_ == 0 ? Reuse::unlikely : Reuse::likely);
+    const bool arrived = go_on(std::move(pin));
+    if (arrived) co_return;
   }
 }
 
-monterey::Task<> TreeCursor::seek(std::string key) {
-  reset();
-  leaves_in_a_row_ = 0;
-  prefetch_pages_ = 0;
-  ahead_ = 0;
-  if (root_.empty()) co_return;
-  child_ = Range{};
-  co_await descend(root_.page, root_.height - 1u, Toward::key, key);
-  const LeafView leaf(leaf_.data());
-  slot_ = leaf.find(key).slot;
-  if (slot_ == leaf.count()) co_await leave_leaf(+1);
-}
-
-monterey::Task<> TreeCursor::seek_before(std::optional<std::string> key) {
-  reset();
-  leaves_in_a_row_ = 0;
-  prefetch_pages_ = 0;
-  ahead_ = 0;
-  if (root_.empty()) co_return;
-  child_ = Range{};
-  co_await descend(root_.page, root_.height - 1u, key ? Toward::key : Toward::last, key ? *key : std::string_view());
-  const LeafView leaf(leaf_.data());
-  slot_ = key ? leaf.find(*key).slot : leaf.count();
-  if (slot_ == 0) {
-    co_await leave_leaf(-1);
-  } else {
-    --slot_;
+// Goes on with the move, from `pin` if that is the wanted page. Returns false where wanted_ must be read.
+bool TreeCursor::go_on(PageCache::Pin pin) {
+  for (; !at_end_; pin.reset()) {
+    if (!pin) pin = cache_.try_pin(wanted_, !climbs_ && wanted_level_ == 0 ? Reuse::unlikely : Reuse::likely);
+    if (!pin) return false;
+    if (climbs_) {
+      climb(BranchView(pin.data()));
+    } else if (enter(std::move(pin))) {
+      return true;
+    }
   }
-}
-
-bool TreeCursor::try_next() {
-  if (slot_ + 1 >= LeafView(leaf_.data()).count()) return false;
-  ++slot_;
   return true;
 }
 
-bool TreeCursor::try_prev() {
-  if (slot_ == 0) return false;
-  --slot_;
-  return true;
+// In the last branch of path_: to the child beside the one that the move comes from, or further up.
+void TreeCursor::climb(const BranchView& branch) {
+  const bool forward = toward_ == Toward::first;
+  Step& step = path_.back();
+  const bool at_end = forward ? step.slot + 1 >= branch.count() : step.slot == 0;
+  if (at_end) {
+    path_.pop_back();
+    want_parent();
+    return;
+  }
+  step.slot = forward ? step.slot + 1 : step.slot - 1;
+  wanted_ = branch.child(step.slot);
+  wanted_level_ = step.level - 1;
+  climbs_ = false;
+  child_.assign_child(step.range, branch, step.slot);
+  if (wanted_level_ == 0) read_ahead(forward ? +1 : -1);
 }
 
-monterey::Task<> TreeCursor::next() {
-  if (try_next()) return [](void) -> monterey::Task<> { co_return; }();
-  return leave_leaf(+1);
+// Into the wanted page. Returns whether the move ends there.
+bool TreeCursor::enter(PageCache::Pin pin) {
+  if (page_level(pin.data()) != wanted_level_) throw_wrong_level(wanted_, wanted_level_, page_level(pin.data()));
+  if (wanted_level_ > 0) {
+    enter_branch(BranchView(pin.data()));
+    return false;
+  }
+  const LeafView leaf(pin.data());
+  if (leaf.count() > 0 && !child_.covers(leaf.prefix(), leaf.suffix(0), leaf.suffix(leaf.count() - 1))) {
+    throw_out_of_range(wanted_, "keys");
+  }
+  leaf_.hold(cache_, std::move(pin));
+  ++leaves_;
+  return settle_in_leaf();
 }
 
-monterey::Task<> TreeCursor::prev() {
-  if (try_prev()) return [](void) -> monterey::Task<> { co_return; }();
-  return leave_leaf(-1);
+void TreeCursor::enter_branch(const BranchView& branch) {
+  if (branch.count() > 1 && !child_.covers(branch.prefix(), branch.suffix(1), branch.suffix(branch.count() - 1))) {
+    throw_out_of_range(wanted_, "separators");
+  }
+  std::uint32_t slot = 0;
+  if (toward_ == Toward::key || toward_ == Toward::before_key) slot = branch.find_child(target_);
+  if (toward_ == Toward::last) slot = branch.count() - 1;
+  path_.push_back(Step{{wanted_, wanted_level_, slot}, child_});
+  child_.assign_child(path_.back().range, branch, slot);
+  wanted_ = branch.child(slot);
+  --wanted_level_;
+}
+
+// To the entry in the leaf where the move ends; on to the next leaf if it is not in this one. Returns whether it has ended.
+bool TreeCursor::settle_in_leaf() {
+  const LeafView leaf(leaf_.data());
+  count_ = leaf.count();
+  const bool forward = toward_ == Toward::key || toward_ == Toward::first;
+  std::uint32_t end = forward ? 0 : count_;  // forward the first that may be it, else one behind the last
+  if (toward_ == Toward::key || toward_ == Toward::before_key) end = leaf.find(target_).slot;
+  if (forward ? end < count_ : end > 0) {
+    slot_ = forward ? end : end - 1;
+    return true;
+  }
+  climb_from_leaf(forward ? +1 : -1);
+  return false;
 }
 
 // The cursor goes to the next leaf, which path_ leads to already.
@@ -190,33 +236,6 @@ std::optional<PagePointer> TreeCursor::next_ahead() {
     ahead_path_.push_back(Place{child, step.level - 1, kNoSlot});
   }
   return std::nullopt;
-}
-
-// To the nearest leaf with an entry on that side; an empty leaf is passed over.
-monterey::Task<> TreeCursor::leave_leaf(int direction) {
-  do {
-    leaf_.reset();
-    PagePointer child;
-    unsigned level = 0;
-    while (!path_.empty() && child.is_null()) {
-      Step& step = path_.back();
-      PageCache::Pin pin = co_await cache_.pin(step.branch, monterey::IoClass::foreground);
-      const BranchView branch(pin.data());
-      const bool at_end = direction > 0 ? step.slot + 1 >= branch.count() : step.slot == 0;
-      if (at_end) {
-        path_.pop_back();
-        continue;
-      }
-      step.slot = direction > 0 ? step.slot + 1 : step.slot - 1;
-      child = branch.child(step.slot);
-      child_.assign_child(step.range, branch, step.slot);
-      level = step.level - 1;
-      if (level == 0) read_ahead(direction);
-    }
-    if (child.is_null()) co_return;  // the end
-    co_await descend(child, level, direction > 0 ? Toward::first : Toward::last, {});
-    slot_ = direction > 0 ? 0 : LeafView(leaf_.data()).count() - 1;
-  } while (LeafView(leaf_.data()).count() == 0);
 }
 
 }  // namespace store

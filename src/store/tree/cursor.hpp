@@ -2,6 +2,9 @@
 // pin where the cache's half for users has room, else by a copy of its own. Holds no pin while it waits. The caller keeps
 // the state's generation pinned as long as the cursor is used.
 //
+// Every move goes as far as pages are resident, in one step without a suspension, and says whether it arrived; if not,
+// arrive() reads what is missing and ends the move.
+//
 // Every page that the cursor enters has to hold keys of its own range only, which its parents' separators bound: so keys ascend
 // from leaf to leaf and a walk ends, whatever pointers a crafted store has.
 //
@@ -30,24 +33,31 @@ class TreeCursor {
  public:
   TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages);
 
-  // Stands at the first entry >= key, or, for seek_before, at the last entry < key (nullopt: the last of all).
-  // Errors: corruption, io_error; the cursor is then invalid.
-  monterey::Task<> seek(std::string key);
-  monterey::Task<> seek_before(std::optional<std::string> key);
+  // To the first entry >= key, or, for seek_before, to the last entry < key (nullopt: the last of all). Returns whether it
+  // has arrived. Errors: corruption; the cursor is then invalid.
+  bool try_seek(std::string_view key);
+  bool try_seek_before(std::optional<std::string_view> key);
+  // To the next entry in key order or the one before; behind the last one the cursor is not valid. Requires: valid().
+  bool try_next() {
+    if (slot_ + 1 >= count_) return leave_leaf(+1);
+    ++slot_;
+    return true;
+  }
+  bool try_prev() {
+    if (slot_ == 0) return leave_leaf(-1);
+    --slot_;
+    return true;
+  }
+  // Ends the move that has not arrived. Errors: corruption, io_error; the cursor is then invalid.
+  monterey::Task<> arrive();
 
   bool valid() const { return leaf_.data() != nullptr; }
   // The entry at the cursor. Requires: valid(). Views live until the cursor moves.
-  void append_key(std::string& key) const { LeafView(leaf_.data()).append_key(slot_, key); }
+  std::string_view prefix() const { return LeafView(leaf_.data()).prefix(); }  // of all keys of the leaf
+  std::string_view suffix() const { return LeafView(leaf_.data()).suffix(slot_); }
   LeafValue value() const { return LeafView(leaf_.data()).value(slot_); }
-
-  // Moves within the leaf; false when the next entry is in another leaf or there is none: await next() or prev().
-  bool try_next();
-  bool try_prev();
-  monterey::Task<> next();
-  monterey::Task<> prev();
-
-  // Lets go of the leaf; valid() is then false.
-  void reset();
+  // Counts the leaves that it stood in: while it is the same, so is prefix().
+  std::uint64_t leaves() const { return leaves_; }
 
  private:
   // The keys that belong below a page: from `lower` on, below `upper` if that is set. Assigning keeps the strings' memory.
@@ -70,7 +80,8 @@ class TreeCursor {
     Range range;  // of the branch
   };
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
-  enum class Toward { key, first, last };
+  // Where a move enters the pages on its way down.
+  enum class Toward : std::uint8_t { key, before_key, first, last };
 
   // What the cursor reads its leaf through.
   class Leaf {
@@ -88,9 +99,15 @@ class TreeCursor {
     bool copy_in_use_ = false;
   };
 
-  // To a leaf below `page`, whose range is in child_.
-  monterey::Task<> descend(PagePointer page, unsigned level, Toward toward, std::string_view key);
-  monterey::Task<> leave_leaf(int direction);
+  bool start_at_root(Toward toward);
+  bool leave_leaf(int direction);
+  bool go_on(PageCache::Pin pin);
+  void climb(const BranchView& branch);
+  bool enter(PageCache::Pin pin);
+  void enter_branch(const BranchView& branch);
+  bool settle_in_leaf();
+  void climb_from_leaf(int direction);
+  void want_parent();
   void read_ahead(int direction);
   std::optional<PagePointer> next_ahead();
 
@@ -106,6 +123,16 @@ class TreeCursor {
   Range child_;  // of the page that is entered next, then of the leaf
   Leaf leaf_;
   std::uint32_t slot_ = 0;
+  std::uint32_t count_ = 0;  // of the leaf's entries
+  std::uint64_t leaves_ = 0;
+
+  // The move under way: the page that it needs next, the last branch of path_ when it climbs, else one to be entered.
+  PagePointer wanted_;
+  unsigned wanted_level_ = 0;
+  bool climbs_ = false;
+  bool at_end_ = false;  // it ended where no leaf is left
+  Toward toward_ = Toward::key;
+  std::string target_;  // the key of a seek
 };
 
 }  // namespace store
