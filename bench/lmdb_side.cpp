@@ -24,6 +24,7 @@ struct Lmdb::State {
   MDB_dbi dbi = 0;
   MDB_txn* writing = nullptr;
   MDB_txn* reading = nullptr;
+  MDB_cursor* cursor = nullptr;
   std::uint64_t writes = 0;
 };
 
@@ -71,7 +72,37 @@ bool Lmdb::get(std::string_view key, std::string& value) {
   return true;
 }
 
+namespace {
+
+bool step(MDB_cursor* cursor, MDB_val& k, MDB_cursor_op op, std::string_view& key, std::string_view& value) {
+  MDB_val v{};
+  const int rc = mdb_cursor_get(cursor, &k, &v, op);
+  if (rc == MDB_NOTFOUND) return false;
+  must(rc, "mdb_cursor_get");
+  key = {static_cast<const char*>(k.mv_data), k.mv_size};
+  value = {static_cast<const char*>(v.mv_data), v.mv_size};
+  return true;
+}
+
+}  // namespace
+
+bool Lmdb::seek(std::string_view& key, std::string_view& value) {
+  if (state_->reading == nullptr) {
+    must(mdb_txn_begin(state_->env, nullptr, MDB_RDONLY, &state_->reading), "mdb_txn_begin");
+  }
+  if (state_->cursor == nullptr)
+    must(mdb_cursor_open(state_->reading, state_->dbi, &state_->cursor), "mdb_cursor_open");
+  MDB_val k = as_val(key);
+  return step(state_->cursor, k, key.empty() ? MDB_FIRST : MDB_SET_RANGE, key, value);
+}
+
+bool Lmdb::next(std::string_view& key, std::string_view& value) {
+  MDB_val k{};
+  return step(state_->cursor, k, MDB_NEXT, key, value);
+}
+
 void Lmdb::end_reading() {
+  if (state_->cursor != nullptr) mdb_cursor_close(std::exchange(state_->cursor, nullptr));
   if (state_->reading != nullptr) mdb_txn_abort(std::exchange(state_->reading, nullptr));
 }
 
