@@ -89,6 +89,22 @@ class LeafView {
       return LeafValue(load_overflow_ref(value));
     return LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)));
   }
+  // Both of a slot, for who reads one after the other.
+  struct Entry {
+    std::string_view suffix;
+    LeafValue value;
+  };
+  Entry entry(std::uint32_t slot) const noexcept {
+    const std::byte* cell = cell_at(slot);
+    const auto head = load<std::uint16_t>(cell);
+    const std::size_t suffix_bytes = head & static_cast<std::uint16_t>(~detail::kCellIsRun);
+    const std::byte* suffix = cell + detail::kLeafCellBytes;
+    const std::byte* value = suffix + suffix_bytes;
+    if ((head & detail::kCellIsRun) != 0) [[unlikely]]
+      return {text_at(suffix, suffix_bytes), LeafValue(load_overflow_ref(value))};
+    return {text_at(suffix, suffix_bytes),
+            LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)))};
+  }
   // Whether the value lies in an overflow run.
   bool is_run(std::uint32_t slot) const noexcept {
     return (load<std::uint16_t>(cell_at(slot)) & detail::kCellIsRun) != 0;

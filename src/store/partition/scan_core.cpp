@@ -28,14 +28,13 @@ bool ScanCore::out_of_range(std::string_view key) const { return options_.revers
 
 void ScanCore::read_tree_key() {
   if (!tree_->valid()) return;
-  const std::string_view prefix = tree_->prefix();
-  if (tree_->leaves() == tree_key_leaf_) {
-    tree_key_.resize(prefix.size());
-  } else {
-    tree_key_.assign(prefix);
+  if (tree_->leaves() != tree_key_leaf_) {
+    tree_key_.set_prefix(tree_->prefix());
     tree_key_leaf_ = tree_->leaves();
+    leaf_is_within_ =
+        tree_->leaf_is_within(options_.reverse ? from_ : std::string_view(), options_.reverse ? std::nullopt : to_);
   }
-  tree_key_.append(tree_->suffix());
+  tree_key_.set_suffix(tree_->entry().suffix);
 }
 
 // Moves every source that stands at the current key past it.
@@ -55,22 +54,21 @@ void ScanCore::leave_current() {
   if (!tree_moves_) read_tree_key();
 }
 
-void ScanCore::take_tree_value() {
-  const LeafValue value = tree_->value();
-  if (value.is_run()) {
-    run_ = value.run();
+void ScanCore::take_tree_entry(const LeafView::Entry& entry) {
+  key_ = tree_key_.view();
+  if (entry.value.is_run()) {
+    run_ = entry.value.run();
   } else {
-    value_ = value.bytes();
+    value_ = entry.value.bytes();
   }
 }
 
 ScanCore::Step ScanCore::settle_in_tree() {
   if (tree_moves_) return Step::wait;
-  if (!tree_->valid() || out_of_range(tree_key_)) return Step::end;
+  if (!tree_->valid() || out_of_range(tree_key_.view())) return Step::end;
   tree_is_current_ = true;
-  key_ = tree_key_;
   run_.reset();
-  take_tree_value();
+  take_tree_entry(tree_->entry());
   return Step::found;
 }
 
@@ -84,7 +82,7 @@ ScanCore::Step ScanCore::settle() {
     for (const WriteBuffer::Iterator& buffer : buffers_) {
       if (buffer.valid() && (!best || before(buffer.entry().key, *best))) best = buffer.entry().key;
     }
-    if (tree_valid && (!best || before(tree_key_, *best))) best = tree_key_;
+    if (tree_valid && (!best || before(tree_key_.view(), *best))) best = tree_key_.view();
     if (!best || out_of_range(*best)) return Step::end;
 
     const EntryView* entry = nullptr;
@@ -92,7 +90,7 @@ ScanCore::Step ScanCore::settle() {
       buffer_is_current_[i] = buffers_[i].valid() && buffers_[i].entry().key == *best;
       if (buffer_is_current_[i] && entry == nullptr) entry = &buffers_[i].entry();
     }
-    tree_is_current_ = tree_valid && tree_key_ == *best;
+    tree_is_current_ = tree_valid && tree_key_.view() == *best;
     if (entry != nullptr && entry->kind == EntryKind::erase) {
       // Passed like one that was handed out: should the view move now, the scan goes on behind it.
       key_ = entry->key;
@@ -100,11 +98,13 @@ ScanCore::Step ScanCore::settle() {
       leave_current();
       continue;
     }
-    key_ = entry != nullptr ? entry->key : std::string_view(tree_key_);
     run_.reset();
     if (entry == nullptr) {
-      take_tree_value();
-    } else if (entry->kind == EntryKind::run) {
+      take_tree_entry(tree_->entry());
+      return Step::found;
+    }
+    key_ = entry->key;
+    if (entry->kind == EntryKind::run) {
       run_ = entry->run;
     } else {
       value_ = entry->value;
@@ -125,24 +125,47 @@ ScanCore::Step ScanCore::step() {
   return settle();
 }
 
+// The usual step, between two entries of a leaf that is the only source.
+bool ScanCore::try_next_in_leaf() {
+  if (!in_leaf_ || moves_ != view_->moves || left_ == 0 || !partition_->is_open()) return false;
+  if (!tree_->step_in_leaf(options_.reverse ? -1 : +1)) return false;
+  const LeafView::Entry entry = tree_->entry();
+  tree_key_.set_suffix(entry.suffix);
+  take_tree_entry(entry);
+  return true;
+}
+
 std::optional<bool> ScanCore::try_advance() {
-  Step result = Step::end;
-  try {
-    result = step();
-  } catch (...) {
-    end_by(std::current_exception());
-    throw;
+  Step result = Step::found;
+  if (!try_next_in_leaf()) {
+    in_leaf_ = false;
+    try {
+      result = step();
+    } catch (...) {
+      end_by(std::current_exception());
+      throw;
+    }
   }
   if (result == Step::wait || (result == Step::found && run_)) return std::nullopt;
-  done_ = result == Step::end;
-  has_key_ = !done_;
-  if (done_) {
-    value_ = {};
+  if (result == Step::end) {
+    end();
     return false;
   }
+  found();
+  return true;
+}
+
+void ScanCore::found() {
+  in_leaf_ = buffers_.empty() && leaf_is_within_;
+  has_key_ = true;
   target_.reset();
   --left_;
-  return true;
+}
+
+void ScanCore::end() {
+  done_ = true;
+  has_key_ = false;
+  value_ = {};
 }
 
 // try_advance() ran before it and could not finish; the sources are where it left them. An error, there or here, ends the
@@ -158,6 +181,7 @@ monterey::Task<bool> ScanCore::advance() {
 
 void ScanCore::end_by(std::exception_ptr error) {
   error_ = std::move(error);
+  in_leaf_ = false;
   value_ = {};
 }
 
@@ -174,9 +198,7 @@ monterey::Task<bool> ScanCore::find_next() {
     result = settle();
   }
   if (result == Step::end) {
-    done_ = true;
-    has_key_ = false;
-    value_ = {};
+    end();
     co_return false;
   }
   if (run_) {
@@ -186,9 +208,7 @@ monterey::Task<bool> ScanCore::find_next() {
     value_ = value.view();
     run_.reset();
   }
-  has_key_ = true;
-  target_.reset();
-  --left_;
+  found();
   co_return true;
 }
 
@@ -242,6 +262,7 @@ void ScanCore::reposition() {
 monterey::Task<> ScanCore::seek(std::string key) {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
   error_ = nullptr;
+  in_leaf_ = false;
   if (options_.reverse) {
     // The last key of the range is the one before `to`.
     if (to_ && key >= *to_) {

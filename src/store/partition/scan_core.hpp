@@ -3,6 +3,7 @@
 // step finds its place again behind the last key.
 #pragma once
 
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <monterey/task.hpp>
@@ -12,10 +13,40 @@
 #include <string_view>
 #include <vector>
 
+#include "store/page/leaf.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/cursor.hpp"
 
 namespace store::detail {
+
+// A key in two parts, of which the first seldom changes.
+class KeyBuffer {
+ public:
+  void set_prefix(std::string_view prefix) noexcept {
+    std::memcpy(bytes_, prefix.data(), prefix.size());
+    prefix_bytes_ = size_ = prefix.size();
+  }
+  void set_suffix(std::string_view suffix) noexcept {
+    char* to = bytes_ + prefix_bytes_;
+    const char* from = suffix.data();
+    const std::size_t size = suffix.size();
+    size_ = prefix_bytes_ + size;
+    if (size > 16) {
+      std::memcpy(to, from, size);
+    } else if (size >= 8) {  // two words that overlap, instead of a call
+      std::memcpy(to, from, 8);
+      std::memcpy(to + size - 8, from + size - 8, 8);
+    } else {
+      for (std::size_t i = 0; i < size; ++i) to[i] = from[i];
+    }
+  }
+  std::string_view view() const noexcept { return {bytes_, size_}; }
+
+ private:
+  std::size_t prefix_bytes_ = 0;
+  std::size_t size_ = 0;
+  char bytes_[kMaxKeyBytes];
+};
 
 class ScanCore {
  public:
@@ -41,7 +72,10 @@ class ScanCore {
   Step step();
   Step settle();
   Step settle_in_tree();
-  void take_tree_value();
+  void take_tree_entry(const LeafView::Entry& entry);
+  bool try_next_in_leaf();
+  void found();
+  void end();
   void leave_current();
   bool out_of_range(std::string_view key) const;
   monterey::Task<bool> find_next();
@@ -60,10 +94,12 @@ class ScanCore {
 
   std::optional<TreeCursor> tree_;
   std::vector<WriteBuffer::Iterator> buffers_;  // newest first
-  std::string tree_key_;                        // of the tree's cursor
+  KeyBuffer tree_key_;                          // of the tree's cursor
   std::uint64_t tree_key_leaf_ = 0;             // its count of leaves, when tree_key_ got the leaf's prefix
-  bool tree_moves_ = false;                     // the tree's cursor has not arrived yet
-  bool tree_is_current_ = false;                // which sources stand at the current key
+  bool leaf_is_within_ = false;                 // all keys of the leaf are in the scan's range
+  bool in_leaf_ = false;          // nothing but the tree has entries, and the scan stands in a leaf within
+  bool tree_moves_ = false;       // the tree's cursor has not arrived yet
+  bool tree_is_current_ = false;  // which sources stand at the current key
   std::vector<bool> buffer_is_current_;
 
   bool positioned_ = false;

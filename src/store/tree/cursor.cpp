@@ -58,6 +58,12 @@ void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
   copy_in_use_ = true;
 }
 
+bool TreeCursor::leaf_is_within(std::string_view from, const std::optional<std::string>& to) const {
+  const LeafView leaf(leaf_.data());
+  return compare(leaf.prefix(), leaf.suffix(0), from) >= 0 &&
+         (!to || compare(leaf.prefix(), leaf.suffix(count_ - 1), *to) < 0);
+}
+
 bool TreeCursor::try_seek(std::string_view key) {
   target_.assign(key);
   return start_at_root(Toward::key);
@@ -141,7 +147,19 @@ void TreeCursor::climb(const BranchView& branch) {
   wanted_level_ = step.level - 1;
   climbs_ = false;
   child_.assign_child(step.range, branch, step.slot);
-  if (wanted_level_ == 0) read_ahead(forward ? +1 : -1);
+  if (wanted_level_ > 0) return;
+  touch_beside(branch, step.slot);
+  read_ahead(forward ? +1 : -1);
+}
+
+// Brings the leaf behind this one, and where the one after that is found, into the CPU's caches while this one is read.
+void TreeCursor::touch_beside(const BranchView& branch, std::uint32_t slot) const {
+  const std::uint32_t step = toward_ == Toward::last || toward_ == Toward::before_key ? ~0u : 1u;
+  if (slot + step < branch.count()) {
+    const std::byte* page = cache_.touch_record(branch.child(slot + step).page);
+    if (page != nullptr) LeafView::prefetch(page);
+  }
+  if (slot + 2 * step < branch.count()) cache_.touch(branch.child(slot + 2 * step).page);
 }
 
 // Into the wanted page. Returns whether the move ends there.
@@ -170,7 +188,7 @@ void TreeCursor::enter_branch(const BranchView& branch) {
   path_.push_back(Step{{wanted_, wanted_level_, slot}, child_});
   child_.assign_child(path_.back().range, branch, slot);
   wanted_ = branch.child(slot);
-  --wanted_level_;
+  if (--wanted_level_ == 0) touch_beside(branch, slot);
 }
 
 // To the entry in the leaf where the move ends; on to the next leaf if it is not in this one. Returns whether it has ended.

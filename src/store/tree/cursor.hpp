@@ -51,11 +51,20 @@ class TreeCursor {
   // Ends the move that has not arrived. Errors: corruption, io_error; the cursor is then invalid.
   monterey::Task<> arrive();
 
+  // The same within the leaf; false, and nothing has moved, at its end.
+  bool step_in_leaf(int direction) {
+    const std::uint32_t next = slot_ + static_cast<std::uint32_t>(direction);  // wraps below 0
+    if (next >= count_) return false;
+    slot_ = next;
+    return true;
+  }
+
   bool valid() const { return leaf_.data() != nullptr; }
   // The entry at the cursor. Requires: valid(). Views live until the cursor moves.
   std::string_view prefix() const { return LeafView(leaf_.data()).prefix(); }  // of all keys of the leaf
-  std::string_view suffix() const { return LeafView(leaf_.data()).suffix(slot_); }
-  LeafValue value() const { return LeafView(leaf_.data()).value(slot_); }
+  LeafView::Entry entry() const { return LeafView(leaf_.data()).entry(slot_); }
+  // Whether all keys of the leaf are in [from, to).
+  bool leaf_is_within(std::string_view from, const std::optional<std::string>& to) const;
   // Counts the leaves that it stood in: while it is the same, so is prefix().
   std::uint64_t leaves() const { return leaves_; }
 
@@ -108,6 +117,7 @@ class TreeCursor {
   bool settle_in_leaf();
   void climb_from_leaf(int direction);
   void want_parent();
+  void touch_beside(const BranchView& branch, std::uint32_t slot) const;
   void read_ahead(int direction);
   std::optional<PagePointer> next_ahead();
 
