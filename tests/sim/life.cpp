@@ -160,8 +160,10 @@ std::uint64_t Life::durable_before() const {
   std::uint64_t before = durable_before_;
   if (plan_.mode == WalMode::batched) {
     // A log that has failed makes nothing durable any more, and says so to whoever writes next.
+    const auto slowest_sync =
+        std::max(disk_->slowest_sync(), log_disk_ ? log_disk_->slowest_sync() : disk_->slowest_sync());
     const auto deadline =
-        disk_->first_struck_at().value_or(now()) - config_.wal_batch_interval - disk_->slowest_sync() * kBatchedSyncs;
+        disk_->first_struck_at().value_or(now()) - config_.wal_batch_interval - slowest_sync * kBatchedSyncs;
     for (const History::Op& op : history_.ops()) {
       if (op.outcome == History::Outcome::applied && op.ended_at <= deadline) before = std::max(before, op.ended + 1);
     }
