@@ -20,6 +20,8 @@
 
 namespace store {
 
+using BlockSpan = std::span<std::byte, 4096>;
+
 class BlockDevice {
  public:
   BlockDevice() = default;
@@ -31,6 +33,10 @@ class BlockDevice {
   // size_blocks(). Memory of any alignment works; 4096-aligned memory is read into without a copy. Errors: `into` may hold
   // part of the data. Suspends.
   virtual monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) = 0;
+
+  // Reads one block after the other from `first` on, each into a page of its own, as one operation where the device has such.
+  // Requires what read() does; the pages stay as long as what they name. Errors: the pages may hold part of the data. Suspends.
+  virtual monterey::Task<> read_scattered(PageNo first, std::span<const BlockSpan> pages, monterey::IoClass io_class);
 
   // Writes whole blocks from `first` on. Requires what read() does. Errors: any part may have been written. Suspends.
   // Durability: none before the next sync().

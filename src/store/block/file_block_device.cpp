@@ -13,6 +13,7 @@
 #include <new>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <monterey/file.hpp>
@@ -95,6 +96,21 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
       into = into.subspan(piece.size());
       offset += piece.size();
     }
+  }
+
+  Task<> read_scattered(PageNo first, std::span<const BlockSpan> pages, IoClass io_class) override {
+    const bool all_aligned = std::ranges::all_of(pages, [](BlockSpan page) { return aligned(page.data()); });
+    if (shape_.direct && !all_aligned) {
+      co_await BlockDevice::read_scattered(first, pages, io_class);
+      co_return;
+    }
+    const InFlight guard(*this);
+    require_range("read", first, pages.size() * kPageBytes);
+    std::vector<iovec> pieces;
+    pieces.reserve(pages.size());
+    for (const BlockSpan page : pages) pieces.push_back({.iov_base = page.data(), .iov_len = page.size()});
+    const std::size_t got = co_await file_.readv(byte_offset(first), pieces, io_class);
+    require_whole(byte_offset(first), got, pages.size() * kPageBytes);
   }
 
   Task<> write(PageNo first, std::span<const std::byte> from, IoClass io_class) override {

@@ -171,7 +171,7 @@ struct CacheState::Run {
 };
 
 // The frame is mapped before the read is issued, so that whoever looks for the page joins this load.
-void CacheState::start(Load& load, std::uint32_t frame) noexcept {
+void CacheState::take_over(Load& load, std::uint32_t frame) noexcept {
   load.frame = frame;
   FrameRecord& record = records[frame];
   record.page = load.pointer.page.value;
@@ -180,6 +180,10 @@ void CacheState::start(Load& load, std::uint32_t frame) noexcept {
   map(record.page, frame);
   expose(frame);
   ++stats.loads;
+}
+
+void CacheState::start(Load& load, std::uint32_t frame) noexcept {
+  take_over(load, frame);
   try {
     run(this, &load);
   } catch (...) {
@@ -187,27 +191,95 @@ void CacheState::start(Load& load, std::uint32_t frame) noexcept {
   }
 }
 
+void CacheState::begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
+                                Reuse reuse) noexcept {
+  Together together;
+  for (const PagePointer& pointer : pointers) {
+    if (pointer.is_null() || find_loaded(pointer) != kNoFrame || find_load(pointer) != nullptr) {
+      start_together(together);
+      continue;
+    }
+    Load* load = nullptr;
+    try {
+      load = &make_load(pointer, io_class, reuse);
+    } catch (const std::bad_alloc&) {
+      break;  // a prefetch is a wish
+    }
+    const std::uint32_t frame = line_first_ == nullptr ? take_frame(reuse) : kNoFrame;
+    if (frame == kNoFrame) {
+      retire(*load);
+      break;
+    }
+    take_over(*load, frame);
+    together.loads[together.count++] = load;
+  }
+  start_together(together);
+}
+
+void CacheState::start_together(Together& together) noexcept {
+  const Together loads = std::exchange(together, {});
+  if (loads.count == 0) return;
+  try {
+    run_together(this, loads);
+  } catch (...) {
+    for (std::size_t i = 0; i < loads.count; ++i) finish(*loads.loads[i], std::current_exception());
+  }
+}
+
+void CacheState::require_verified(const Load& load) const {
+  const std::span<const std::byte, kPageBytes> page(frame_data(load.frame), kPageBytes);
+  const std::string failed = verify(page, load.pointer);
+  if (failed.empty()) return;
+  throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
+                                            device.name(), load.pointer.page.value, failed));
+}
+
+monterey::Task<> CacheState::read(const Load& load) {
+  if (load.pointer.page.value >= device.size_blocks()) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: page {} lies beyond the device's {} blocks; restore from a backup or "
+                            "salvage the store",
+                            device.name(), load.pointer.page.value, device.size_blocks()));
+  }
+  co_await device.read(load.pointer.page, {frame_data(load.frame), kPageBytes}, load.io_class);
+}
+
 CacheState::Run CacheState::run(CacheState* state, Load* load) {
   const Run::Live live;
   std::exception_ptr error;
   try {
-    const PagePointer pointer = load->pointer;
-    const std::span<std::byte, kPageBytes> page(state->frame_data(load->frame), kPageBytes);
-    if (pointer.page.value >= state->device.size_blocks()) {
-      throw Error(Errc::corruption,
-                  fmt::format("{}: page {} lies beyond the device's {} blocks; restore from a backup or "
-                              "salvage the store",
-                              state->device.name(), pointer.page.value, state->device.size_blocks()));
-    }
-    co_await state->device.read(pointer.page, page, load->io_class);
-    if (const std::string failed = verify(page, pointer); !failed.empty()) {
-      throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
-                                                state->device.name(), pointer.page.value, failed));
-    }
+    co_await state->read(*load);
+    state->require_verified(*load);
   } catch (...) {
     error = std::current_exception();
   }
   state->finish(*load, error);
+}
+
+CacheState::Run CacheState::run_together(CacheState* state, Together together) {
+  const Run::Live live;
+  const std::span<Load*> loads(together.loads.data(), together.count);
+  bool is_read = false;
+  try {
+    std::vector<BlockSpan> pages;
+    pages.reserve(loads.size());
+    for (const Load* load : loads) pages.emplace_back(state->frame_data(load->frame), kPageBytes);
+    const Load& first = *loads.front();
+    co_await state->device.read_scattered(first.pointer.page, pages, first.io_class);
+    is_read = true;
+  } catch (const std::exception&) {
+    is_read = false;  // each by itself, to see which
+  }
+  for (Load* load : loads) {
+    std::exception_ptr error;
+    try {
+      if (!is_read) co_await state->read(*load);
+      state->require_verified(*load);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    state->finish(*load, error);
+  }
 }
 
 void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {

@@ -5,6 +5,7 @@
 // a load waits for a frame, none is free or evictable; whoever makes one so calls hand_out_frames().
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -62,6 +63,8 @@ struct CacheState : CacheCore {
   void begin(Load& load) noexcept;
   // As begin(), but drops the load instead of waiting for a frame.
   void begin_at_once(Load& load) noexcept;
+  // Begins loads of neighbouring blocks, as far as frames are to be had at once.
+  void begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class, Reuse reuse) noexcept;
   // A load in line that nobody waits for any more.
   void give_up(Load& load) noexcept;
 
@@ -81,8 +84,18 @@ struct CacheState : CacheCore {
   friend struct CacheCore;
 
   struct Run;
+  // Loads of one stretch of blocks.
+  struct Together {
+    std::array<Load*, PageCache::kMaxTogether> loads;
+    std::size_t count = 0;
+  };
   static Run run(CacheState* state, Load* load);
+  static Run run_together(CacheState* state, Together together);
+  monterey::Task<> read(const Load& load);
+  void require_verified(const Load& load) const;
+  void take_over(Load& load, std::uint32_t frame) noexcept;
   void start(Load& load, std::uint32_t frame) noexcept;
+  void start_together(Together& together) noexcept;
   void finish(Load& load, const std::exception_ptr& error) noexcept;
   void retire(Load& load) noexcept;
   void hand_out_frames() noexcept;

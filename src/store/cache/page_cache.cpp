@@ -80,6 +80,10 @@ void PageCache::prefetch(const PagePointer& pointer, monterey::IoClass io_class,
   }
 }
 
+void PageCache::prefetch_together(std::span<const PagePointer> pointers, monterey::IoClass io_class, Reuse reuse) {
+  state_of(core_).begin_together(pointers, io_class, reuse);
+}
+
 void PageCache::insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page, Reuse reuse) {
   state_of(core_).insert_clean(pointer, page, reuse);
 }

@@ -78,6 +78,7 @@ bool TreeCursor::start_at_root(Toward toward) {
   leaf_.reset();
   path_.clear();
   path_.reserve(root_.height);
+  gathered_.clear();
   at_end_ = false;
   leaves_in_a_row_ = 0;
   prefetch_pages_ = 0;
@@ -221,10 +222,25 @@ void TreeCursor::read_ahead(int direction) {
   if (ahead_ > prefetch_pages_ / 2) return;
   while (ahead_ < prefetch_pages_) {
     const std::optional<PagePointer> leaf = next_ahead();
-    if (!leaf) return;
-    cache_.prefetch(*leaf, monterey::IoClass::background, Reuse::unlikely);
+    if (!leaf) break;
+    ask_for(*leaf);
     ++ahead_;
   }
+  ask_for_gathered();
+}
+
+void TreeCursor::ask_for(const PagePointer& leaf) {
+  const std::uint32_t step = direction_ > 0 ? 1u : ~0u;
+  const bool goes_on = !gathered_.empty() && gathered_.size() < PageCache::kMaxTogether &&
+                       leaf.page.value == gathered_.back().page.value + step;
+  if (!goes_on) ask_for_gathered();
+  gathered_.push_back(leaf);
+}
+
+void TreeCursor::ask_for_gathered() {
+  if (direction_ < 0) std::ranges::reverse(gathered_);
+  cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely);
+  gathered_.clear();
 }
 
 // The leaf behind the one asked for last. nullopt at the end of the tree, and when a branch must be read first.

@@ -120,15 +120,18 @@ class TreeCursor {
   void touch_beside(const BranchView& branch, std::uint32_t slot) const;
   void read_ahead(int direction);
   std::optional<PagePointer> next_ahead();
+  void ask_for(const PagePointer& leaf);
+  void ask_for_gathered();
 
   PageCache& cache_;
   TreeRoot root_;
   std::uint32_t prefetch_limit_;
   std::uint32_t prefetch_pages_ = 0;
   std::uint32_t leaves_in_a_row_ = 0;
-  int direction_ = +1;             // of the last leaves
-  std::vector<Place> ahead_path_;  // of the leaf asked for last
-  std::uint32_t ahead_ = 0;        // leaves between it, included, and the cursor
+  int direction_ = +1;                 // of the last leaves
+  std::vector<Place> ahead_path_;      // of the leaf asked for last
+  std::uint32_t ahead_ = 0;            // leaves between it, included, and the cursor
+  std::vector<PagePointer> gathered_;  // leaves to ask for together: each in the block next to the one before
   std::vector<Step> path_;
   Range child_;  // of the page that is entered next, then of the leaf
   Leaf leaf_;

@@ -110,7 +110,14 @@ TEST_P(BlockDeviceTest, HoldsWhatWasWritten) {
         std::ranges::copy(bytes, expected.begin());
       } else {
         std::ranges::fill(bytes, std::byte{0xaa});
-        co_await device->read(PageNo(first), bytes, io_class);
+        if (random() % 2 == 0) {
+          std::vector<BlockSpan> pages;
+          for (std::size_t at = 0; at < bytes.size(); at += kBlock)
+            pages.emplace_back(bytes.subspan(at).first<kBlock>());
+          co_await device->read_scattered(PageNo(first), pages, io_class);
+        } else {
+          co_await device->read(PageNo(first), bytes, io_class);
+        }
         EXPECT_TRUE(same(bytes, expected)) << "round " << round << ", " << blocks << " blocks from " << first;
       }
       if (random() % 20 == 0) co_await device->sync();

@@ -50,8 +50,13 @@ class RandomRun {
     for (int step = 0; step < 60; ++step) {
       const auto page = static_cast<std::uint32_t>(1 + random_() % kPages);
       const PagePointer pointer = pointers_[page];
-      switch (random_() % 8) {
+      switch (random_() % 9) {
         case 0: t_.cache->prefetch(pointer, IoClass::background, any_reuse()); break;
+        case 8: {
+          const std::size_t count = std::min<std::size_t>(1 + random_() % 6, kPages + 1 - page);
+          t_.cache->prefetch_together(std::span(pointers_).subspan(page, count), IoClass::background, any_reuse());
+          break;
+        }
         case 1: rewrite(page); break;
         case 2: {
           ++pins_of_[page];

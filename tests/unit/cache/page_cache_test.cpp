@@ -123,6 +123,68 @@ TEST(PageCache, QueuesTheReadsOfTasksStartedTogetherAtOnce) {
   });
 }
 
+TEST(PageCache, ReadsNeighboursTogetherWhereTheyAreMissing) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(128);
+    const std::vector<PagePointer> pointers = t.put_range(10, 20);
+    const Pin resident = co_await t.cache->pin(pointers[7]);
+    t.disk->complete(MemDisk::Completion::held);
+    StartedPin loading(*t.cache, pointers[12]);
+    t.cache->prefetch_together(pointers, IoClass::background);
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> reads;
+    for (std::size_t i = 0; i < t.disk->held(); ++i) {
+      reads.emplace_back(t.disk->held_operation(i).first.value, t.disk->held_operation(i).blocks);
+    }
+    const std::vector<std::pair<std::uint32_t, std::uint64_t>> wanted = {{22, 1}, {10, 7}, {18, 4}, {23, 7}};
+    EXPECT_EQ(reads, wanted);
+    StartedPin joined(*t.cache, pointers[2]);
+    EXPECT_EQ(t.disk->held(), 4u);
+    t.disk->release_all();
+    co_await t.cache->drain();
+    co_await settle();
+    EXPECT_EQ(what_is(joined.take()), "12 of 1");
+    EXPECT_EQ(what_is(loading.take()), "22 of 1");
+    t.disk->complete(MemDisk::Completion::at_once);
+    for (std::uint32_t i = 0; i < 20; ++i) {
+      const Pin pin = t.cache->try_pin(pointers[i]);
+      EXPECT_EQ(what_is(pin), std::to_string(10 + i) + " of 1");
+    }
+    EXPECT_EQ(t.cache->stats().loads, 20u);
+  });
+}
+
+TEST(PageCache, OfPagesReadTogetherNoneFailsForAnother) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(128);
+    const std::vector<PagePointer> pointers = t.put_range(10, 8);
+    t.disk->block(PageNo(13))[100] ^= std::byte{1};
+    t.disk->on_operation = [](const Operation& operation) -> std::optional<Error> {
+      if (operation.op != DeviceOp::read || !operation.covers(PageNo(15))) return std::nullopt;
+      return Error::from_errno(EIO, "unreadable");
+    };
+    t.disk->complete(MemDisk::Completion::yield);
+    t.cache->prefetch_together(pointers, IoClass::background);
+    std::vector<StartedPin> waiters;
+    for (const PagePointer& pointer : pointers) waiters.emplace_back(*t.cache, pointer);
+    co_await t.cache->drain();
+    co_await settle();
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      EXPECT_TRUE(waiters[i].ended());
+      Errc errc{};
+      std::string found;
+      try {
+        found = what_is(waiters[i].take());
+      } catch (const Error& error) {
+        errc = error.errc();
+      }
+      EXPECT_EQ(errc, i == 3 ? Errc::corruption : i == 5 ? Errc::io_error : Errc{});
+      EXPECT_EQ(found, errc == Errc{} ? std::to_string(10 + i) + " of 1" : "");
+    }
+    EXPECT_EQ(t.reads(), 9u) << "all together, then each by itself";
+    EXPECT_EQ(t.cache->pinned_frames(), 0u);
+  });
+}
+
 TEST(PageCache, NeverServesAnotherBirth) {
   on_core(kArena, []() -> Task<> {
     CacheUnderTest t(8);

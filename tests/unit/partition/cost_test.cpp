@@ -454,14 +454,18 @@ TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
       disk->record(false);
       std::size_t waited = 0;
       std::size_t ahead = 0;
+      std::size_t reads_ahead = 0;
       for (const test::Operation& operation : disk->take_trace()) {
         waited += operation.io_class == monterey::IoClass::foreground;
-        ahead += operation.io_class == monterey::IoClass::background;
+        if (operation.io_class != monterey::IoClass::background) continue;
+        ahead += operation.blocks;
+        ++reads_ahead;
       }
       // A branch, and the leaves before read-ahead begins; the root was read by open(). Over the borders of branches too.
       EXPECT_LE(waited, 5u);
       EXPECT_GT(ahead, 900u);
       EXPECT_EQ(waited + ahead + 1, db.stats().tree_pages) << "each page once";
+      EXPECT_GT(ahead, 16 * reads_ahead) << "leaves in neighbouring blocks are read together";
       co_await db.close();
     }
   };
