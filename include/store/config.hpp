@@ -47,7 +47,7 @@ struct OpenOptions {
 struct ScanOptions {
   bool reverse = false;                                             // from the end of the range to its start
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();  // entries after which the scan ends
-  std::uint32_t prefetch_pages = 64;                                // read-ahead grows up to this; 0 turns it off
+  std::uint32_t prefetch_pages = 1024;                              // read-ahead grows up to this; 0 turns it off
 };
 
 struct CheckOptions {

@@ -148,9 +148,14 @@ void TreeCursor::climb(const BranchView& branch) {
   wanted_level_ = step.level - 1;
   climbs_ = false;
   child_.assign_child(step.range, branch, step.slot);
-  if (wanted_level_ > 0) return;
-  touch_beside(branch, step.slot);
-  read_ahead(forward ? +1 : -1);
+  if (wanted_level_ == 0) want_leaf(branch, step.slot);
+}
+
+// The leaf in this slot is wanted. Every leaf that the cursor goes on to passes here once: read-ahead counts them.
+void TreeCursor::want_leaf(const BranchView& branch, std::uint32_t slot) {
+  touch_beside(branch, slot);
+  if (toward_ == Toward::first) read_ahead(+1);
+  if (toward_ == Toward::last) read_ahead(-1);
 }
 
 // Brings the leaf behind this one, and where the one after that is found, into the CPU's caches while this one is read.
@@ -189,7 +194,7 @@ void TreeCursor::enter_branch(const BranchView& branch) {
   path_.push_back(Step{{wanted_, wanted_level_, slot}, child_});
   child_.assign_child(path_.back().range, branch, slot);
   wanted_ = branch.child(slot);
-  if (--wanted_level_ == 0) touch_beside(branch, slot);
+  if (--wanted_level_ == 0) want_leaf(branch, slot);
 }
 
 // To the entry in the leaf where the move ends; on to the next leaf if it is not in this one. Returns whether it has ended.
@@ -238,6 +243,7 @@ void TreeCursor::ask_for(const PagePointer& leaf) {
 }
 
 void TreeCursor::ask_for_gathered() {
+  if (gathered_.empty()) return;
   if (direction_ < 0) std::ranges::reverse(gathered_);
   cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely);
   gathered_.clear();

@@ -117,6 +117,7 @@ class TreeCursor {
   bool settle_in_leaf();
   void climb_from_leaf(int direction);
   void want_parent();
+  void want_leaf(const BranchView& branch, std::uint32_t slot);
   void touch_beside(const BranchView& branch, std::uint32_t slot) const;
   void read_ahead(int direction);
   std::optional<PagePointer> next_ahead();

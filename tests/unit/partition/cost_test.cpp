@@ -438,6 +438,45 @@ TEST(Cost, GetManyOf64MissesInAFileTakesFewSystemCalls) {
 
 // --- large I/O ---
 
+// Read-ahead keeps its distance over the borders of a hundred branches, and fills large reads.
+TEST(Cost, ALongScanStaysBehindItsReadAhead) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    constexpr std::uint64_t kKeys = 40'000;  // three or four a leaf
+    {
+      auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), ColdLeaves::config());
+      co_await put_all(db, keys_up_to(kKeys), std::string(1000, 'v'));
+      co_await db.close();
+    }
+    for (const bool reverse : {false, true}) {
+      auto db = co_await Partition::open(std::make_unique<MemBlockDevice>(disk), ColdLeaves::config());
+      disk->record(true);
+      ScanOptions options;
+      options.reverse = reverse;
+      options.prefetch_pages = 32;  // fewer than there are branches
+      auto scan = co_await db.scan("", std::nullopt, options);
+      std::uint64_t entries = 0;
+      while (co_await scan.advance()) ++entries;
+      EXPECT_EQ(entries, kKeys);
+      disk->record(false);
+      std::uint64_t waited = 0;
+      std::uint64_t ahead = 0;
+      std::uint64_t reads_ahead = 0;
+      for (const test::Operation& operation : disk->take_trace()) {
+        waited += operation.io_class == monterey::IoClass::foreground;
+        if (operation.io_class != monterey::IoClass::background) continue;
+        ahead += operation.blocks;
+        ++reads_ahead;
+      }
+      EXPECT_LE(waited, 10u);
+      EXPECT_EQ(waited + ahead + 1, db.stats().tree_pages) << "each page once";
+      EXPECT_GT(ahead, 8 * reads_ahead);
+      co_await db.close();
+    }
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
 TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
   const auto disk = std::make_shared<MemDisk>();
   const auto task = [&]() -> monterey::Task<> {
