@@ -1,7 +1,7 @@
 // A key/value partition: a copy-on-write B+tree on one block device, owned by the core it was opened on. The handle may
 // be moved at any time; operations in flight keep what they need alive. A handle dropped without close() leaves the
-// device as a crash would: at its last commit, and what its log has beyond that. The device and the buffers are then given back when the operations, scans and
-// the flush in progress have ended; close() waits for that.
+// device as a crash would: at its last commit, and what its log has beyond that. The device and the buffers are then given back when the operations, scans, snapshots
+// and the flush in progress have ended; close() waits for that.
 //
 // Keys are 1 to 1024 bytes, ordered as unsigned bytes; values 0 bytes to 1 GiB. Every call below throws store::Error:
 // invalid_argument beyond the limits (nothing changed), closed after close(), corruption when a page that the call needs
@@ -17,80 +17,19 @@
 #include <store/block_device.hpp>
 #include <store/config.hpp>
 #include <store/detail/operation.hpp>
+#include <store/detail/read_operations.hpp>
 #include <store/error.hpp>
 #include <store/pinned_value.hpp>
 #include <store/scan.hpp>
+#include <store/snapshot.hpp>
 #include <store/stats.hpp>
 #include <store/write_batch.hpp>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace store {
 
-class Partition;
-
 namespace detail {
-class PartitionCore;
-
-class [[nodiscard]] GetOperation final : public Operation<GetOperation, std::optional<std::string>> {
- private:
-  friend class store::Partition;
-  friend class Operation<GetOperation, std::optional<std::string>>;
-  GetOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
-  bool try_now();
-  std::optional<std::string> take() { return std::move(result_); }
-  monterey::Task<std::optional<std::string>> later();
-
-  PartitionCore* core_;
-  std::string_view key_;
-  std::optional<std::string> result_;
-};
-
-class [[nodiscard]] ContainsOperation final : public Operation<ContainsOperation, bool> {
- private:
-  friend class store::Partition;
-  friend class Operation<ContainsOperation, bool>;
-  ContainsOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
-  bool try_now();
-  bool take() const { return result_; }
-  monterey::Task<bool> later();
-
-  PartitionCore* core_;
-  std::string_view key_;
-  bool result_ = false;
-};
-
-class [[nodiscard]] GetPinnedOperation final : public Operation<GetPinnedOperation, std::optional<PinnedValue>> {
- private:
-  friend class store::Partition;
-  friend class Operation<GetPinnedOperation, std::optional<PinnedValue>>;
-  GetPinnedOperation(PartitionCore* core, std::string_view key) : core_(core), key_(key) {}
-  bool try_now();
-  std::optional<PinnedValue> take() { return std::move(result_); }
-  monterey::Task<std::optional<PinnedValue>> later();
-
-  PartitionCore* core_;
-  std::string_view key_;
-  std::optional<PinnedValue> result_;
-};
-
-using PinnedValues = std::vector<std::optional<PinnedValue>>;
-
-class [[nodiscard]] GetManyOperation final : public Operation<GetManyOperation, PinnedValues> {
- private:
-  friend class store::Partition;
-  friend class Operation<GetManyOperation, PinnedValues>;
-  GetManyOperation(PartitionCore* core, std::span<const std::string_view> keys) : core_(core), keys_(keys) {}
-  bool try_now();
-  std::int32_t units() const noexcept { return static_cast<std::int32_t>(keys_.size() + 1); }
-  PinnedValues take() { return std::move(result_); }
-  monterey::Task<PinnedValues> later();
-
-  PartitionCore* core_;
-  std::span<const std::string_view> keys_;
-  PinnedValues result_;
-};
 
 // put and erase: a value of nullopt erases.
 class [[nodiscard]] PutOperation final : public Operation<PutOperation, void> {
@@ -157,14 +96,14 @@ class Partition {
 
   // The value of `key`, copied. No suspension but the preemption yield when the pages are cached; with branches cached,
   // one read of 4 KiB; an overflow value one more of its blocks.
-  detail::GetOperation get(std::string_view key) const { return {core_.get(), key}; }
-  detail::ContainsOperation contains(std::string_view key) const { return {core_.get(), key}; }
+  detail::GetOperation get(std::string_view key) const { return {source(), key}; }
+  detail::ContainsOperation contains(std::string_view key) const { return {source(), key}; }
   // The value without a copy: the page stays pinned while the PinnedValue lives. Beyond half the frames, and for values
   // in the write buffer or an overflow run, the PinnedValue owns a copy.
-  detail::GetPinnedOperation get_pinned(std::string_view key) const { return {core_.get(), key}; }
+  detail::GetPinnedOperation get_pinned(std::string_view key) const { return {source(), key}; }
   // The values of all `keys`, in their order. Lookups are interleaved and misses are read together, up to io_depth. The
   // span and its keys must live until the await returns.
-  detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {core_.get(), keys}; }
+  detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {source(), keys}; }
 
   // Writes are visible at once, in the order in which they were applied. They wait when all write buffers are full,
   // for space on the device or in the log, for a value over 64 KiB to be written, behind writes that wait, and, under per_op,
@@ -193,6 +132,11 @@ class Partition {
                                           ScanOptions options = {}) const;
   [[nodiscard]] monterey::Task<Scan> scan_prefix(std::string prefix, ScanOptions options = {}) const;
 
+  // The partition as of now: exactly the writes applied, which a get sees. Neither suspends nor reads. Errors: poisoned: what a
+  // partition shows after such a failure may not be what it is when it is reopened.
+  // Cost: O(1). The flush of a buffer makes one state of the tree for each snapshot or scan that was begun within it.
+  [[nodiscard]] Snapshot snapshot() const;
+
   // Verifies the meta pages and every page of the last commit, not the log, which open() reads and holds to its checksums, nor
   // what is not flushed: checksums, pointers, order, counts, and that every block is reachable or
   // free, exactly once. Runs beside everything else.
@@ -200,13 +144,13 @@ class Partition {
   Stats stats() const;
 
   // Refuses new work, waits for work in flight, flushes, and gives the device back, also when it throws because the flush
-  // failed, or `poisoned` because an earlier one did and took writes with it. Live scans then give `closed`.
+  // failed, or `poisoned` because an earlier one did and took writes with it. Live scans and snapshots then give `closed`.
   [[nodiscard]] monterey::Task<> close();
 
  private:
   explicit Partition(std::shared_ptr<detail::PartitionCore> core);
-  static monterey::Task<Scan> start_scan(std::shared_ptr<detail::PartitionCore> core, std::string from,
-                                         std::optional<std::string> to, ScanOptions options);
+  detail::ReadSource source() const { return {core_.get(), nullptr}; }
+
   std::shared_ptr<detail::PartitionCore> core_;
 };
 

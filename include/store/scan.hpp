@@ -49,7 +49,6 @@ class Scan {
   [[nodiscard]] monterey::Task<> seek(std::string key);
 
  private:
-  friend class Partition;
   friend class detail::ScanCore;
   explicit Scan(std::unique_ptr<detail::ScanCore> core);
   std::unique_ptr<detail::ScanCore> core_;

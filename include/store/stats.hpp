@@ -1,11 +1,19 @@
 // What a partition reports about itself. Counters count from open; gauges are of the moment.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace store {
+
+// A live snapshot.
+struct SnapshotStats {
+  std::uint64_t sequence = 0;       // of the last write that it sees
+  std::chrono::nanoseconds age{0};  // since it was taken
+  std::uint64_t held_blocks = 0;    // superseded, kept for it, alone or with other readers
+};
 
 struct Stats {
   // The store.
@@ -50,6 +58,7 @@ struct Stats {
   std::uint64_t flush_writes = 0;  // device writes of the flushes; pages / writes is the mean write size
   // What open() met and mended, in words; empty when all was well.
   std::vector<std::string> open_notes;
+  std::vector<SnapshotStats> snapshots;  // in the order in which they were taken
   // Why writes are refused, if they are.
   std::string poisoned;
 };

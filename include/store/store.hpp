@@ -8,5 +8,6 @@
 #include <store/partition.hpp>
 #include <store/pinned_value.hpp>
 #include <store/scan.hpp>
+#include <store/snapshot.hpp>
 #include <store/stats.hpp>
 #include <store/write_batch.hpp>

@@ -43,6 +43,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -129,6 +130,10 @@ class FreeList {
   std::uint64_t allocatable_blocks() const;
   // Superseded in a durable generation, kept for a pin.
   std::uint64_t held_blocks() const noexcept { return held_.blocks(); }
+  // Of those, what each of these pinned generations keeps, alone or with others. Requires: they ascend.
+  std::vector<std::uint64_t> blocks_held_by(std::span<const Generation> pinned) const {
+    return held_.blocks_held_by(pinned);
+  }
   std::uint64_t reserved_blocks() const noexcept { return reserved_blocks_; }
   // Of the state in memory; the durable one's stands in its AllocatorRoot.
   std::uint64_t high_water() const noexcept { return high_water_; }

@@ -1,5 +1,7 @@
 #include "store/freelist/held_extents.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "store/base/assert.hpp"
@@ -11,7 +13,9 @@ bool HeldExtents::add(Extent extent, Generation birth, Generation death, const G
   if (!first || !(*first < death)) return false;
   const auto last = pins.last_before(death);
   STORE_ASSERT(last.has_value() && *first <= *last);
-  groups_[*last][*first].push_back(extent);
+  Group& group = groups_[*last][*first];
+  group.extents.push_back(extent);
+  group.blocks += extent.count;
   blocks_ += extent.count;
   return true;
 }
@@ -42,15 +46,31 @@ void HeldExtents::move_group(Group group, Generation first, Generation last, con
                              std::vector<Extent>& freed) {
   const auto new_first = pins.first_from(first);
   if (!new_first || *new_first > last) {
-    freed.insert(freed.end(), group.begin(), group.end());  // may fail: then they stay held
-    for (const Extent& extent : group) blocks_ -= extent.count;
+    freed.insert(freed.end(), group.extents.begin(), group.extents.end());  // may fail: then they stay held
+    blocks_ -= group.blocks;
     return;
   }
   const auto new_last = pins.last_before(last.next());
   STORE_ASSERT(new_last.has_value() && *new_first <= *new_last);
   Group& into = groups_[*new_last][*new_first];
-  if (into.size() < group.size()) into.swap(group);
-  into.insert(into.end(), group.begin(), group.end());
+  if (into.extents.size() < group.extents.size()) std::swap(into, group);
+  into.extents.insert(into.extents.end(), group.extents.begin(), group.extents.end());
+  into.blocks += group.blocks;
+}
+
+std::vector<std::uint64_t> HeldExtents::blocks_held_by(std::span<const Generation> pinned) const {
+  // First by how much each holds more than the one before it.
+  std::vector<std::uint64_t> held(pinned.size() + 1);
+  for (const auto& [last, by_first] : groups_) {
+    const auto end = std::ranges::upper_bound(pinned, last) - pinned.begin();
+    for (const auto& [first, group] : by_first) {
+      held[static_cast<std::size_t>(std::ranges::lower_bound(pinned, first) - pinned.begin())] += group.blocks;
+      held[static_cast<std::size_t>(end)] -= group.blocks;
+    }
+  }
+  std::partial_sum(held.begin(), held.end(), held.begin());
+  held.pop_back();
+  return held;
 }
 
 std::size_t HeldExtents::groups() const noexcept {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "store/base/ids.hpp"
@@ -26,10 +27,16 @@ class HeldExtents {
   void drop(Generation unpinned, const GenerationPins& pins, std::vector<Extent>& freed);
 
   std::uint64_t blocks() const noexcept { return blocks_; }
+  // For each of these pinned generations, the blocks that it holds, alone or with others. Requires: they ascend.
+  // Cost: O(groups · log generations).
+  std::vector<std::uint64_t> blocks_held_by(std::span<const Generation> pinned) const;
   std::size_t groups() const noexcept;
 
  private:
-  using Group = std::vector<Extent>;
+  struct Group {
+    std::vector<Extent> extents;
+    std::uint64_t blocks = 0;
+  };
 
   void move_group(Group group, Generation first, Generation last, const GenerationPins& pins,
                   std::vector<Extent>& freed);

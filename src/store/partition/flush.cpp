@@ -270,6 +270,7 @@ void PartitionCore::move_views(const std::vector<Cut>& cuts, const std::shared_p
     view.tree = cut != cuts.end() ? cut->tree : cuts.back().tree;
     view.pin = pins_.pin(view.tree.generation);
     view.buffers.erase(view.buffers.begin());
+    if (view.buffers.empty()) --buffered_views_;
     ++view.moves;
   }
 }
@@ -282,10 +283,50 @@ ViewList::iterator PartitionCore::add_view() {
   view.pin = pins_.pin(tree_.generation);
   for (const Buffer& buffer : frozen_) view.buffers.push_back(buffer.data);
   if (active_.data && !active_.data->empty()) view.buffers.push_back(active_.data);
-  return views_.insert(views_.end(), std::move(view));
+  return insert_view(views_.end(), std::move(view));
+}
+
+// One more view of the same state. Requires: open; the other is live.
+ViewList::iterator PartitionCore::add_view_like(ViewList::iterator other) {
+  View view;
+  view.at = other->at;
+  view.tree = other->tree;
+  view.pin = pins_.pin(other->tree.generation);
+  view.buffers = other->buffers;
+  return insert_view(std::next(other), std::move(view));
+}
+
+ViewList::iterator PartitionCore::add_snapshot_view() {
+  require_not_poisoned();
+  const ViewList::iterator view = add_view();
+  view->snapshot_at = monterey::now();
+  return view;
+}
+
+ViewList::iterator PartitionCore::insert_view(ViewList::iterator before, View view) {
+  const bool is_buffered = !view.buffers.empty();
+  const ViewList::iterator inserted = views_.insert(before, std::move(view));
+  buffered_views_ += is_buffered;
+  return inserted;
+}
+
+std::vector<SnapshotStats> PartitionCore::snapshot_stats() const {
+  std::vector<SnapshotStats> stats;
+  std::vector<Generation> generations;
+  const monterey::TimePoint now = monterey::now();
+  for (const View& view : views_) {
+    if (!view.snapshot_at) continue;
+    stats.push_back({view.at.value, now - *view.snapshot_at, 0});
+    generations.push_back(view.tree.generation);
+  }
+  if (stats.empty()) return stats;
+  const std::vector<std::uint64_t> held = free_list_.blocks_held_by(generations);
+  for (std::size_t i = 0; i < stats.size(); ++i) stats[i].held_blocks = held[i];
+  return stats;
 }
 
 void PartitionCore::remove_view(ViewList::iterator view) {
+  if (!view->buffers.empty()) --buffered_views_;
   views_.erase(view);
   if (state_ != State::closed) free_list_.pins_changed();
 }

@@ -161,7 +161,7 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
   try {
     // Growing raises what is kept back, too.
     while (!log_device_ && !has_space({}, Purpose::ordinary)) {
-      const std::uint64_t missing = blocks_needed({}) - blocks_available(Purpose::ordinary);
+      const std::uint64_t missing = blocks_needed({}, states_to_build()) - blocks_available(Purpose::ordinary);
       co_await device_->grow(std::max(device_->size_blocks(), free_list_.high_water()) + missing);
     }
     for (std::uint64_t i = 0; i < kSegmentsAtOnce; ++i) {

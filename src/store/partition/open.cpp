@@ -366,6 +366,7 @@ Stats PartitionCore::stats() const {
     stats.log_records = log_->counters().records;
     stats.log_bytes_written = log_->counters().bytes;
   }
+  stats.snapshots = snapshot_stats();
   stats.open_notes = open_notes_;
   stats.poisoned = poisoned_;
   return stats;

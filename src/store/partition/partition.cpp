@@ -3,54 +3,25 @@
 
 #include "store/partition/partition_core.hpp"
 #include "store/partition/scan_core.hpp"
+#include "store/partition/snapshot_core.hpp"
 
 namespace store {
 
 namespace {
 
 detail::PartitionCore& core_of(const std::shared_ptr<detail::PartitionCore>& core) {
-  if (!core) throw Error(Errc::closed, "the partition handle is empty: it was moved from or closed");
-  return *core;
-}
-
-detail::PartitionCore& core_of(detail::PartitionCore* core) {
-  if (core == nullptr) throw Error(Errc::closed, "the partition handle is empty: it was moved from or closed");
-  return *core;
-}
-
-// The first key behind all keys with this prefix; nullopt when there is none.
-std::optional<std::string> end_of_prefix(std::string prefix) {
-  while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xff) prefix.pop_back();
-  if (prefix.empty()) return std::nullopt;
-  prefix.back() = static_cast<char>(static_cast<unsigned char>(prefix.back()) + 1);
-  return prefix;
+  return detail::core_of(detail::ReadSource{core.get(), nullptr});
 }
 
 }  // namespace
 
 namespace detail {
 
-bool GetOperation::try_now() { return core_of(core_).try_get(key_, result_); }
-monterey::Task<std::optional<std::string>> GetOperation::later() { return core_->get(key_, core_->take_missed()); }
-
-bool ContainsOperation::try_now() { return core_of(core_).try_contains(key_, result_); }
-monterey::Task<bool> ContainsOperation::later() { return core_->contains(key_, core_->take_missed()); }
-
-bool GetPinnedOperation::try_now() { return core_of(core_).try_get_pinned(key_, result_); }
-monterey::Task<std::optional<PinnedValue>> GetPinnedOperation::later() {
-  return core_->get_pinned(key_, core_->take_missed());
-}
-
-bool GetManyOperation::try_now() { return core_of(core_).try_get_many(keys_, result_); }
-monterey::Task<PinnedValues> GetManyOperation::later() {
-  return core_->get_many(keys_, std::move(result_), core_->take_missed_many());
-}
-
-bool PutOperation::try_now() { return core_of(core_).try_put(key_, value_); }
+bool PutOperation::try_now() { return core_of(ReadSource{core_, nullptr}).try_put(key_, value_); }
 monterey::Task<> PutOperation::later() { return core_->put(key_, value_); }
 
 bool CompareAndPutOperation::try_now() {
-  const std::optional<bool> result = core_of(core_).try_compare_and_put(key_, expected_, desired_);
+  const std::optional<bool> result = core_of(ReadSource{core_, nullptr}).try_compare_and_put(key_, expected_, desired_);
   if (result) result_ = *result;
   return result.has_value();
 }
@@ -112,12 +83,6 @@ monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
   co_return co_await core_of(core).check(options);
 }
 
-monterey::Task<std::unique_ptr<detail::ScanCore>> scan_of(Core core, std::string from, std::optional<std::string> to,
-                                                          ScanOptions options) {
-  core_of(core).require_open();
-  co_return std::make_unique<detail::ScanCore>(std::move(core), std::move(from), std::move(to), options);
-}
-
 }  // namespace
 
 monterey::Task<> Partition::write(WriteBatch batch) { return write_to(core_, std::move(batch)); }
@@ -127,18 +92,18 @@ monterey::Task<> Partition::close() { return close_of(core_); }
 monterey::Task<CheckReport> Partition::check(CheckOptions options) const { return check_of(core_, options); }
 Stats Partition::stats() const { return core_of(core_).stats(); }
 
-monterey::Task<Scan> Partition::start_scan(Core core, std::string from, std::optional<std::string> to,
-                                           ScanOptions options) {
-  co_return Scan(co_await scan_of(std::move(core), std::move(from), std::move(to), options));
+Snapshot Partition::snapshot() const {
+  core_of(core_).require_open();
+  return Snapshot(std::make_shared<detail::SnapshotCore>(core_));
 }
 
 monterey::Task<Scan> Partition::scan(std::string from, std::optional<std::string> to, ScanOptions options) const {
-  return start_scan(core_, std::move(from), std::move(to), options);
+  return detail::ScanCore::start(core_, std::move(from), std::move(to), options);
 }
 
 monterey::Task<Scan> Partition::scan_prefix(std::string prefix, ScanOptions options) const {
-  std::optional<std::string> to = end_of_prefix(prefix);
-  return start_scan(core_, std::move(prefix), std::move(to), options);
+  std::optional<std::string> to = detail::end_of_prefix(prefix);
+  return detail::ScanCore::start(core_, std::move(prefix), std::move(to), options);
 }
 
 }  // namespace store

@@ -94,11 +94,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // What an operation holds while it may be suspended: the core, the gate that close() waits for, and the state it reads.
   class ReadHold {
    public:
-    explicit ReadHold(PartitionCore& core) : ReadHold(core, core.tree_.generation) {}
-    // For a view's state. Requires: the generation is pinned by the view.
-    ReadHold(PartitionCore& core, Generation generation)
+    explicit ReadHold(PartitionCore& core, const View* view = nullptr)
         : core_(core.shared_from_this()), inside_(core.operations_.hold()) {
-      if (!planted(Planted::reader_not_pinned)) pin_ = core.pins_.pin(generation);
+      if (!planted(Planted::reader_not_pinned)) pin_ = core.pins_.pin(core.tree_at(view).generation);
     }
     ReadHold(const ReadHold&) = delete;
     ReadHold& operator=(const ReadHold&) = delete;
@@ -114,19 +112,22 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   };
 
   // --- reading (read.cpp) ---
+  // What is read is the newest state, or that of a live `view`. A flush may move a view: only what is said to keep it uses it
+  // after its first suspension.
   // A try_ that returns false has to read from the device. take_missed() then gives the verb of its name what it found, to
   // go on from in the same step: before anybody else runs.
-  bool try_get(std::string_view key, std::optional<std::string>& result);
-  bool try_contains(std::string_view key, bool& result);
-  bool try_get_pinned(std::string_view key, std::optional<PinnedValue>& result);
-  bool try_get_many(std::span<const std::string_view> keys, PinnedValues& result);
+  bool try_get(std::string_view key, const View* view, std::optional<std::string>& result);
+  bool try_contains(std::string_view key, const View* view, bool& result);
+  bool try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result);
+  bool try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result);
   Found take_missed() { return missed_; }
   std::vector<Missed> take_missed_many() { return std::move(missed_many_); }
-  monterey::Task<std::optional<std::string>> get(std::string_view key, Found found);
-  monterey::Task<bool> contains(std::string_view key, Found found);
-  monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key, Found found);
-  monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys, PinnedValues result,
-                                        std::vector<Missed> missed);
+  monterey::Task<std::optional<std::string>> get(std::string_view key, const View* view, Found found);
+  monterey::Task<bool> contains(std::string_view key, const View* view, Found found);
+  monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key, const View* view, Found found);
+  // Keeps the view.
+  monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys, std::shared_ptr<const View> view,
+                                        PinnedValues result, std::vector<Missed> missed);
 
   // --- writing (write.cpp) ---
   // Under WalMode::per_op only with a ticket, for which the caller must then wait.
@@ -145,6 +146,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   // --- views (flush.cpp) ---
   ViewList::iterator add_view();
+  ViewList::iterator add_view_like(ViewList::iterator other);
+  ViewList::iterator add_snapshot_view();
   void remove_view(ViewList::iterator view);
 
   // --- the whole ---
@@ -232,20 +235,22 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<std::vector<std::string>> check_meta();
 
   // read.cpp
-  std::optional<EntryView> find_in_buffers(std::string_view key) const;
-  Found find(std::string_view key);
-  void find_together(std::span<const std::string_view> keys, std::size_t first, std::size_t count, PinnedValues& result,
-                     std::vector<Missed>& missed);
+  const TreeRoot& tree_at(const View* view) const { return view == nullptr ? tree_ : view->tree; }
+  std::optional<EntryView> find_in_buffers(std::string_view key, const View* view) const;
+  Found find(std::string_view key, const View* view = nullptr);
+  void find_together(std::span<const std::string_view> keys, const View* view, std::size_t first, std::size_t count,
+                     PinnedValues& result, std::vector<Missed>& missed);
   monterey::Task<Value> load_value(std::string_view key, Found found);
   PinnedValue pin_value(const Found& found);
   PinnedValue pin_value(Value value);
   static PinnedValue copy_value(std::string_view bytes);
-  monterey::Task<> load_into(std::string_view key, Missed missed, std::optional<PinnedValue>& result);
+  monterey::Task<> load_into(std::string_view key, const View* view, Missed missed, std::optional<PinnedValue>& result);
 
   // write.cpp
   enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
   enum class Room { active, own_buffer };
 
+  void require_not_poisoned() const;
   // Not read-only and not poisoned: what is accepted may be made durable.
   void require_committable() const;
   // That, and the numbers that a write takes are left.
@@ -257,7 +262,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool rotate();
   Buffer new_buffer(std::size_t arena_bytes) const;
   SeqNo newest_view() const { return views_.empty() ? SeqNo{} : views_.back().at; }
-  std::uint64_t blocks_needed(const PendingSpace& more) const;
+  std::uint64_t states_to_build() const;
+  std::uint64_t blocks_needed(const PendingSpace& more, std::uint64_t states) const;
   std::uint64_t blocks_available(Purpose purpose) const;
   bool has_space(const PendingSpace& more, Purpose purpose) const;
   monterey::Task<> make_space(PendingSpace more, Purpose purpose);
@@ -288,6 +294,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> flush_all();
   monterey::Task<> commit_meta(const Meta& meta, const std::uint32_t& slot);
   std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
+  ViewList::iterator insert_view(ViewList::iterator before, View view);
+  std::vector<SnapshotStats> snapshot_stats() const;
   void move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged);
   Generation take_generation() {
     if (last_generation_ >= kMaxGeneration) throw_numbers_end();
@@ -332,6 +340,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   SeqNo last_seq_;
   monterey::Mutex writers_;
   ViewList views_;
+  std::size_t buffered_views_ = 0;  // those above whose root a write buffer stands
 
   bool flushing_ = false;
   const TreeMerge* merge_ = nullptr;    // the merge in progress

@@ -53,7 +53,13 @@ Found found_in_leaf(const std::byte* page, std::string_view key, const Descent& 
 
 }  // namespace
 
-std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key) const {
+std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key, const View* view) const {
+  if (view != nullptr) {
+    for (auto buffer = view->buffers.rbegin(); buffer != view->buffers.rend(); ++buffer) {
+      if (const auto entry = (*buffer)->find(key, view->at)) return entry;
+    }
+    return std::nullopt;
+  }
   if (active_.data && !active_.data->empty()) {
     if (const auto entry = active_.data->find(key)) return entry;
   }
@@ -63,11 +69,12 @@ std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key) co
   return std::nullopt;
 }
 
-Found PartitionCore::find(std::string_view key) {
-  if (const auto entry = find_in_buffers(key)) return found_in_buffer(*entry);
+Found PartitionCore::find(std::string_view key, const View* view) {
+  if (const auto entry = find_in_buffers(key, view)) return found_in_buffer(*entry);
   Found found;
-  if (tree_.empty()) return found;
-  found.at = Descent{tree_.page, tree_.height - 1u};
+  const TreeRoot& tree = tree_at(view);
+  if (tree.empty()) return found;
+  found.at = Descent{tree.page, tree.height - 1u};
   if (const std::byte* page = descend(cache_, key, found.at)) return found_in_leaf(page, key, found.at);
   found.kind = Found::Kind::missing;
   return found;
@@ -75,8 +82,9 @@ Found PartitionCore::find(std::string_view key) {
 
 // Looks up keys[first, first + count), at most kLanes, as far as pages are resident. All go down level by level, so that the
 // memory that one lookup waits for comes while the others are at work: first the cache's table, then record and page.
-void PartitionCore::find_together(std::span<const std::string_view> keys, std::size_t first, std::size_t count,
-                                  PinnedValues& result, std::vector<Missed>& missed) {
+void PartitionCore::find_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
+                                  std::size_t count, PinnedValues& result, std::vector<Missed>& missed) {
+  const TreeRoot& tree = tree_at(view);
   struct Lane {
     std::size_t index;
     Descent at;
@@ -85,13 +93,13 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, std::s
   std::size_t going = 0;
   const auto settle = [&](std::size_t index, const Found& found) {
     if (found.kind == Found::Kind::bytes) result[index].emplace(pin_value(found));
-    if (found.kind == Found::Kind::run) missed.push_back({index, found, tree_.generation});
+    if (found.kind == Found::Kind::run) missed.push_back({index, found, tree.generation});
   };
   for (std::size_t index = first; index < first + count; ++index) {
-    if (const auto entry = find_in_buffers(keys[index])) {
+    if (const auto entry = find_in_buffers(keys[index], view)) {
       settle(index, found_in_buffer(*entry));
-    } else if (!tree_.empty()) {
-      lanes[going++] = {index, Descent{tree_.page, tree_.height - 1u}};
+    } else if (!tree.empty()) {
+      lanes[going++] = {index, Descent{tree.page, tree.height - 1u}};
     }
   }
   for (bool root = true; going > 0; root = false) {
@@ -108,7 +116,7 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, std::s
         Found found;
         found.kind = Found::Kind::missing;
         found.at = lane.at;
-        missed.push_back({lane.index, found, tree_.generation});
+        missed.push_back({lane.index, found, tree.generation});
       } else if (lane.at.level == 0) {
         settle(lane.index, found_in_leaf(page, keys[lane.index], lane.at));
       } else {
@@ -172,10 +180,10 @@ PinnedValue PartitionCore::pin_value(Value value) {
   return PinnedValue(value.bytes, RawPin{cache, page});
 }
 
-bool PartitionCore::try_get(std::string_view key, std::optional<std::string>& result) {
+bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result) {
   require_open();
   check_key(key);
-  const Found found = find(key);
+  const Found found = find(key, view);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
     missed_ = found;
     return false;
@@ -185,9 +193,9 @@ bool PartitionCore::try_get(std::string_view key, std::optional<std::string>& re
   return true;
 }
 
-monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, Found found) {
+monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, const View* view, Found found) {
   require_open();
-  const ReadHold hold(*this);
+  const ReadHold hold(*this, view);
   ++counters_.gets;
   const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
@@ -195,10 +203,10 @@ monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view k
   co_return std::move(result);
 }
 
-bool PartitionCore::try_contains(std::string_view key, bool& result) {
+bool PartitionCore::try_contains(std::string_view key, const View* view, bool& result) {
   require_open();
   check_key(key);
-  const Found found = find(key);
+  const Found found = find(key, view);
   if (found.kind == Found::Kind::missing) {
     missed_ = found;
     return false;
@@ -208,18 +216,18 @@ bool PartitionCore::try_contains(std::string_view key, bool& result) {
   return true;
 }
 
-monterey::Task<bool> PartitionCore::contains(std::string_view key, Found found) {
+monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* view, Found found) {
   require_open();
-  const ReadHold hold(*this);
+  const ReadHold hold(*this, view);
   ++counters_.gets;
   const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
   co_return LeafView(leaf.data()).find(key).found;
 }
 
-bool PartitionCore::try_get_pinned(std::string_view key, std::optional<PinnedValue>& result) {
+bool PartitionCore::try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result) {
   require_open();
   check_key(key);
-  const Found found = find(key);
+  const Found found = find(key, view);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
     missed_ = found;
     return false;
@@ -229,9 +237,10 @@ bool PartitionCore::try_get_pinned(std::string_view key, std::optional<PinnedVal
   return true;
 }
 
-monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string_view key, Found found) {
+monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string_view key, const View* view,
+                                                                     Found found) {
   require_open();
-  const ReadHold hold(*this);
+  const ReadHold hold(*this, view);
   ++counters_.gets;
   Value value = co_await load_value(key, found);
   std::optional<PinnedValue> result;
@@ -239,7 +248,7 @@ monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string
   co_return std::move(result);
 }
 
-bool PartitionCore::try_get_many(std::span<const std::string_view> keys, PinnedValues& result) {
+bool PartitionCore::try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result) {
   require_open();
   for (const std::string_view key : keys) check_key(key);
   result.clear();
@@ -247,7 +256,7 @@ bool PartitionCore::try_get_many(std::span<const std::string_view> keys, PinnedV
   missed_many_.clear();
   if (keys.size() > kKeysAtOnce) return false;
   for (std::size_t first = 0; first < keys.size(); first += kLanes) {
-    find_together(keys, first, std::min(kLanes, keys.size() - first), result, missed_many_);
+    find_together(keys, view, first, std::min(kLanes, keys.size() - first), result, missed_many_);
   }
   if (!missed_many_.empty()) return false;
   counters_.gets += keys.size();
@@ -268,26 +277,28 @@ monterey::Task<> load_next(std::size_t* next, std::size_t count, Load* load) {
 }  // namespace
 
 // try_get_many() has looked up every key and left those in `missed`; none when there were too many of them for one step.
-monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string_view> keys, PinnedValues result,
+monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string_view> keys,
+                                                     std::shared_ptr<const View> view, PinnedValues result,
                                                      std::vector<Missed> missed) {
   require_open();
-  const ReadHold hold(*this);
+  const ReadHold hold(*this, view.get());
   counters_.gets += keys.size();
   for (std::size_t first = 0; first < keys.size() && keys.size() > kKeysAtOnce; first += kLanes) {
-    find_together(keys, first, std::min(kLanes, keys.size() - first), result, missed);
+    find_together(keys, view.get(), first, std::min(kLanes, keys.size() - first), result, missed);
     co_await monterey::maybe_yield();
   }
   // As many workers as reads may be in flight: all of them queue their reads before the core submits.
   struct Load {
     PartitionCore* core;
     std::span<const std::string_view> keys;
+    const View* view;
     const std::vector<Missed>* missed;
     PinnedValues* result;
     monterey::Task<> operator()(std::size_t i) const {
       const Missed& one = (*missed)[i];
-      return core->load_into(keys[one.index], one, (*result)[one.index]);
+      return core->load_into(keys[one.index], view, one, (*result)[one.index]);
     }
-  } load{this, keys, &missed, &result};
+  } load{this, keys, view.get(), &missed, &result};
   std::size_t next = 0;
   std::vector<monterey::Task<>> workers;
   const std::size_t count = std::min(missed.size(), config_.io_depth);
@@ -297,10 +308,11 @@ monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string
   co_return std::move(result);
 }
 
-monterey::Task<> PartitionCore::load_into(std::string_view key, Missed missed, std::optional<PinnedValue>& result) {
-  const ReadHold hold(*this);
+monterey::Task<> PartitionCore::load_into(std::string_view key, const View* view, Missed missed,
+                                          std::optional<PinnedValue>& result) {
+  const ReadHold hold(*this, view);
   // The tree may have changed since; then what was found may be gone.
-  const Found found = missed.seen == tree_.generation ? missed.found : find(key);
+  const Found found = missed.seen == tree_at(view).generation ? missed.found : find(key, view);
   Value value = co_await load_value(key, found);
   if (value.present) result.emplace(pin_value(std::move(value)));
 }

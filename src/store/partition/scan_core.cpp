@@ -8,10 +8,32 @@
 
 namespace store::detail {
 
-ScanCore::ScanCore(std::shared_ptr<PartitionCore> partition, std::string from, std::optional<std::string> to,
-                   ScanOptions options)
+std::optional<std::string> end_of_prefix(std::string prefix) {
+  while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xff) prefix.pop_back();
+  if (prefix.empty()) return std::nullopt;
+  prefix.back() = static_cast<char>(static_cast<unsigned char>(prefix.back()) + 1);
+  return prefix;
+}
+
+monterey::Task<Scan> ScanCore::start(std::shared_ptr<PartitionCore> partition, std::string from,
+                                     std::optional<std::string> to, ScanOptions options) {
+  PartitionCore& core = core_of(ReadSource{partition.get(), nullptr});
+  core.require_open();
+  co_return Scan(std::make_unique<ScanCore>(std::move(partition), nullptr, std::move(from), std::move(to), options));
+}
+
+monterey::Task<Scan> ScanCore::start(std::shared_ptr<SnapshotCore> snapshot, std::string from,
+                                     std::optional<std::string> to, ScanOptions options) {
+  PartitionCore& core = core_of(ReadSource{nullptr, snapshot.get()});
+  core.require_open();
+  co_return Scan(
+      std::make_unique<ScanCore>(core.shared_from_this(), snapshot.get(), std::move(from), std::move(to), options));
+}
+
+ScanCore::ScanCore(std::shared_ptr<PartitionCore> partition, const SnapshotCore* snapshot, std::string from,
+                   std::optional<std::string> to, ScanOptions options)
     : partition_(std::move(partition)),
-      view_(partition_->add_view()),
+      view_(snapshot == nullptr ? partition_->add_view() : partition_->add_view_like(snapshot->view())),
       from_(std::move(from)),
       to_(std::move(to)),
       options_(options),
@@ -202,7 +224,7 @@ monterey::Task<bool> ScanCore::find_next() {
     co_return false;
   }
   if (run_) {
-    const PartitionCore::ReadHold hold(*partition, view_->tree.generation);
+    const PartitionCore::ReadHold hold(*partition, &*view_);
     const RunValue value = co_await read_run(partition->device(), *run_, monterey::IoClass::foreground);
     run_memory_ = value.memory;
     value_ = value.view();
@@ -214,7 +236,7 @@ monterey::Task<bool> ScanCore::find_next() {
 
 // A flush may move the view while this waits: the state that the cursor reads stays pinned until it is done.
 monterey::Task<> ScanCore::wait_for_tree() {
-  const PartitionCore::ReadHold hold(*partition_, view_->tree.generation);
+  const PartitionCore::ReadHold hold(*partition_, &*view_);
   co_await tree_->arrive();
   tree_moves_ = false;
 }

@@ -9,12 +9,14 @@
 #include <monterey/task.hpp>
 #include <optional>
 #include <store/config.hpp>
+#include <store/scan.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "store/page/leaf.hpp"
 #include "store/partition/partition_core.hpp"
+#include "store/partition/snapshot_core.hpp"
 #include "store/tree/cursor.hpp"
 
 namespace store::detail {
@@ -48,10 +50,20 @@ class KeyBuffer {
   char bytes_[kMaxKeyBytes];
 };
 
+// The first key behind all keys with this prefix; nullopt when there is none.
+std::optional<std::string> end_of_prefix(std::string prefix);
+
 class ScanCore {
  public:
-  ScanCore(std::shared_ptr<PartitionCore> partition, std::string from, std::optional<std::string> to,
-           ScanOptions options);
+  // Scans the newest state, or a snapshot, as of when the task is started.
+  static monterey::Task<Scan> start(std::shared_ptr<PartitionCore> partition, std::string from,
+                                    std::optional<std::string> to, ScanOptions options);
+  static monterey::Task<Scan> start(std::shared_ptr<SnapshotCore> snapshot, std::string from,
+                                    std::optional<std::string> to, ScanOptions options);
+
+  // Of `snapshot`, or of the newest state if that is null.
+  ScanCore(std::shared_ptr<PartitionCore> partition, const SnapshotCore* snapshot, std::string from,
+           std::optional<std::string> to, ScanOptions options);
   ScanCore(const ScanCore&) = delete;
   ScanCore& operator=(const ScanCore&) = delete;
   ~ScanCore();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "store/base/units.hpp"
@@ -38,13 +39,23 @@ struct PendingSpace {
     return *this;
   }
 
-  // Every entry may rewrite a page of each level, but no page is rewritten twice; new leaves are at least half full; a
-  // region of the allocator is rewritten with its parents.
-  std::uint64_t blocks(std::uint64_t height, std::uint64_t tree_pages, std::uint64_t regions) const {
+  // Every entry may rewrite a page of each level, but no page is rewritten twice in one state; new leaves are at least half
+  // full; a region of the allocator is rewritten with its parents. `states` of the tree are built one after the other, and no
+  // page of one comes back before the last: the tree may have grown meanwhile, by a level for each time that it became four times
+  // as wide.
+  std::uint64_t blocks(std::uint64_t height, std::uint64_t tree_pages, std::uint64_t regions,
+                       std::uint64_t states) const {
     if (entries == 0) return 0;
-    const std::uint64_t rewritten = std::min(entries * (height + 1), tree_pages + 1);
-    const std::uint64_t added = 2 * (inline_bytes / kPageBytes) + 2;
-    return rewritten + added + added / 32 + height + run_blocks + std::min(rewritten + run_blocks + added, regions) + 8;
+    const std::uint64_t added = 2 * (inline_bytes / kPageBytes) + 2 * states;
+    std::uint64_t levels = height;
+    std::uint64_t pages = tree_pages;
+    if (states > 1) {
+      levels += 1 + static_cast<std::uint64_t>(std::bit_width(added)) / 2;
+      pages += added;
+    }
+    const std::uint64_t rewritten = std::min(entries * (levels + 1), states * (pages + 1));
+    return rewritten + added + added / 32 + run_blocks + std::min(rewritten + run_blocks + added, states * regions) +
+           states * (levels + 8);
   }
 };
 

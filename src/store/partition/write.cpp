@@ -33,13 +33,17 @@ struct PartitionCore::Write {
   Room room = Room::active;  // own_buffer: too long for the log
 };
 
+void PartitionCore::require_not_poisoned() const {
+  if (poisoned_.empty()) return;
+  throw Error(Errc::poisoned,
+              fmt::format("{}: no writes and no snapshots after a failure that left the device's state unknown ({}); "
+                          "reopen the store to recover",
+                          device_->name(), poisoned_));
+}
+
 void PartitionCore::require_committable() const {
   if (read_only_) throw Error(Errc::read_only, fmt::format("{}: opened for reading only", device_->name()));
-  if (!poisoned_.empty()) {
-    throw Error(Errc::poisoned, fmt::format("{}: no writes after a failure that left the device's state unknown ({}); "
-                                            "reopen the store to recover",
-                                            device_->name(), poisoned_));
-  }
+  require_not_poisoned();
 }
 
 void PartitionCore::require_writable() const {
@@ -109,14 +113,20 @@ bool PartitionCore::append(Buffer& buffer, std::string_view key, std::optional<s
 
 // --- space ---
 
-std::uint64_t PartitionCore::blocks_needed(const PendingSpace& more) const {
+// How many states of the tree the buffers are merged into before anything that they supersede is sure to come back. Without
+// views it comes back with each commit, so that all of them count as one.
+std::uint64_t PartitionCore::states_to_build() const {
+  return views_.empty() ? 1 : frozen_.size() + 1 + buffered_views_;
+}
+
+std::uint64_t PartitionCore::blocks_needed(const PendingSpace& more, std::uint64_t states) const {
   const std::uint64_t regions = free_list_.high_water() / kRegionBlocks + 1;
   PendingSpace space = pending_;
   space += more;
-  const std::uint64_t all = space.blocks(tree_.height, meta_.tree_pages, regions);
+  const std::uint64_t all = space.blocks(tree_.height, meta_.tree_pages, regions, states);
   if (writer_ == nullptr) return all;
   // What the merge in progress has written is off the free blocks already.
-  const std::uint64_t merged = frozen_.front().space.blocks(tree_.height, meta_.tree_pages, regions);
+  const std::uint64_t merged = frozen_.front().space.blocks(tree_.height, meta_.tree_pages, regions, states);
   return all - std::min({all, merged, writer_->blocks_written()});
 }
 
@@ -131,18 +141,20 @@ std::uint64_t PartitionCore::blocks_available(Purpose purpose) const {
 }
 
 bool PartitionCore::has_space(const PendingSpace& more, Purpose purpose) const {
-  return blocks_needed(more) <= blocks_available(purpose);
+  return blocks_needed(more, states_to_build()) <= blocks_available(purpose);
 }
 
 // Makes sure that what is buffered and `more` can be merged: grows the device, or flushes so that what is superseded
-// comes back. Errors: no_space; nothing was changed.
+// comes back. It does not grow only for the states of views, which a flush moves out of the buffers. Errors: no_space; nothing
+// was changed.
 monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
   bool flushed = false;
   while (!has_space(more, purpose)) {
-    const std::uint64_t missing = blocks_needed(more) - blocks_available(purpose);
+    const std::uint64_t missing = blocks_needed(more, states_to_build()) - blocks_available(purpose);
+    const bool for_views = buffered_views_ > 0 && blocks_needed(more, 1) <= blocks_available(purpose);
     const std::uint64_t wanted = std::max(device_->size_blocks(), free_list_.high_water()) + missing;
     bool grown = false;
-    if (wanted <= device_->capacity_blocks()) {
+    if (wanted <= device_->capacity_blocks() && (!for_views || flushed)) {
       try {
         co_await device_->grow(wanted);
         grown = true;
@@ -155,7 +167,7 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
       throw Error(Errc::no_space,
                   fmt::format("{}: full, no space left: a write needs up to {} blocks more than are free ({} of {} in "
                               "use); nothing was "
-                              "changed: erase something, give the device more room, or close open scans",
+                              "changed: erase something, give the device more room, or drop snapshots and open scans",
                               device_->name(), missing, free_list_.high_water() - free_list_.free_blocks(),
                               device_->capacity_blocks()));
     }

@@ -254,6 +254,25 @@ TEST(OutOfMemory, ReadsLoseNothing) {
   fail_each(verb, 50);
 }
 
+TEST(OutOfMemory, ReadsOfASnapshotLoseNothing) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> {
+    return [](Partition* from) -> monterey::Task<> {
+      const Snapshot snapshot = from->snapshot();
+      const std::optional<std::string> value = co_await snapshot.get("large");
+      EXPECT_EQ(value, std::string(100'000, 'l'));
+      const std::string_view keys[] = {"key000000", "key000100", "key000200", "large", "middle", "before"};
+      const auto values = co_await snapshot.get_many(keys);
+      EXPECT_TRUE(values[3].has_value());
+      auto scan = co_await snapshot.scan("");
+      while (co_await scan.advance()) {
+      }
+    }(&db);
+  };
+  verb.apply = [](Model&) {};
+  fail_each(verb, 50);
+}
+
 // Wherever it fails: what comes before the failure has no gap, and nothing comes after it.
 TEST(OutOfMemory, AScanNeverSkips) {
   if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";

@@ -51,6 +51,16 @@ using Put = decltype(std::declval<Db>().put(Key(), Key()));
 using Erase = decltype(std::declval<Db>().erase(Key()));
 using CompareAndPut = decltype(std::declval<Db>().compare_and_put(Key(), Key(), Key()));
 
+using Of = const Snapshot&;
+using SnapshotGet = decltype(std::declval<Of>().get(Key()));
+using SnapshotContains = decltype(std::declval<Of>().contains(Key()));
+using SnapshotGetPinned = decltype(std::declval<Of>().get_pinned(Key()));
+using SnapshotGetMany = decltype(std::declval<Of>().get_many(std::span<const Key>()));
+
+static_assert(kOperation<SnapshotGet> && kOperation<SnapshotContains> && kOperation<SnapshotGetPinned> &&
+              kOperation<SnapshotGetMany>);
+static_assert(std::is_nothrow_move_constructible_v<Snapshot> && std::is_nothrow_move_assignable_v<Snapshot> &&
+              !std::is_copy_constructible_v<Snapshot>);
 static_assert(kOperation<Get> && kOperation<Contains> && kOperation<GetPinned> && kOperation<GetMany>);
 static_assert(kOperation<Put> && kOperation<Erase> && kOperation<CompareAndPut>);
 

@@ -47,15 +47,21 @@ inline monterey::Task<Partition> open_on(std::shared_ptr<MemDisk> disk, OpenOpti
   return Partition::open(device_on(disk), small_config(), options);
 }
 
-// The verbs as tasks, to hand to error_of().
-inline monterey::Task<> get(const Partition& db, std::string_view key) { static_cast<void>(co_await db.get(key)); }
-inline monterey::Task<> contains(const Partition& db, std::string_view key) {
+// The verbs as tasks, to hand to error_of(); those that read of a partition or a snapshot.
+template <class Db>
+monterey::Task<> get(const Db& db, std::string_view key) {
+  static_cast<void>(co_await db.get(key));
+}
+template <class Db>
+monterey::Task<> contains(const Db& db, std::string_view key) {
   static_cast<void>(co_await db.contains(key));
 }
-inline monterey::Task<> get_pinned(const Partition& db, std::string_view key) {
+template <class Db>
+monterey::Task<> get_pinned(const Db& db, std::string_view key) {
   static_cast<void>(co_await db.get_pinned(key));
 }
-inline monterey::Task<> get_many(const Partition& db, std::string_view key) {
+template <class Db>
+monterey::Task<> get_many(const Db& db, std::string_view key) {
   const std::string_view keys[] = {"key000000", key};
   static_cast<void>(co_await db.get_many(keys));
 }
@@ -73,7 +79,8 @@ inline monterey::Task<> write_one(Partition& db, std::string key, std::string va
   co_await db.write(std::move(batch));
 }
 inline monterey::Task<> advance(Scan& scan) { static_cast<void>(co_await scan.advance()); }
-inline monterey::Task<> scan_all(const Partition& db) {
+template <class Db>
+monterey::Task<> scan_all(const Db& db) {
   auto scan = co_await db.scan("");
   while (co_await scan.advance()) {
   }
