@@ -1,5 +1,6 @@
 // Random operations on a partition against std::map, with small caches and buffers, flushes running beside, reopening, open
-// scans held against the model's copy of their start, and check() after every run. `--seed=N` replays one seed.
+// scans and snapshots held against the model's copy of their start, and check() after every run. `--seed=N` replays one seed.
+// The seeds of the second test hold up to 50 snapshots and scans at once.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -37,6 +38,8 @@ constexpr std::uint64_t kSeedsPerTest = 12;
 #else
 constexpr std::uint64_t kSeedsPerTest = 50;
 #endif
+constexpr std::uint64_t kManyViewsFrom = 1'000'000;  // seeds from here on hold many snapshots and scans
+constexpr std::size_t kMostSnapshots = 50;
 
 using Model = std::map<std::string, std::string>;
 
@@ -52,6 +55,10 @@ class Run {
     key_space_ = pick<std::uint64_t>({50, 1'000, 20'000});
     long_keys_ = below(4) == 0;
     big_values_ = below(3) == 0;
+    if (seed >= kManyViewsFrom) {
+      most_views_ = kMostSnapshots;
+      key_space_ = pick<std::uint64_t>({50, 1'000, 4'000});  // each view has a copy of it all
+    }
     disk_ = std::make_shared<MemDisk>();
     if (below(2) == 0) {
       disk_->complete_by([this](const test::Operation&) {
@@ -74,6 +81,7 @@ class Run {
       ADD_FAILURE() << where() << ": " << error.what();
     }
     scans_.clear();
+    snapshots_.clear();
   }
 
  private:
@@ -83,13 +91,21 @@ class Run {
       operation_ = i;
       co_await step(db);
     }
+    for (const OpenSnapshot& open : snapshots_) co_await compare_snapshot(open);
     scans_.clear();
+    snapshots_.clear();
     co_await compare_all(*db);
     co_await db->flush();
+    EXPECT_EQ(db->stats().held_blocks, 0u) << where();
     co_await expect_clean(*db);
     co_await db->close();
   }
 
+  using ModelRef = std::shared_ptr<const Model>;
+  struct OpenSnapshot {
+    Snapshot snapshot;
+    ModelRef model;
+  };
   struct OpenScan {
     Scan scan;
     std::vector<std::pair<std::string, std::string>> expected;
@@ -127,9 +143,10 @@ class Run {
     return value;
   }
 
-  std::optional<std::string> expected(const std::string& key) const {
-    const auto at = model_.find(key);
-    if (at == model_.end()) return std::nullopt;
+  std::optional<std::string> expected(const std::string& key) const { return expected(model_, key); }
+  static std::optional<std::string> expected(const Model& model, const std::string& key) {
+    const auto at = model.find(key);
+    if (at == model.end()) return std::nullopt;
     return at->second;
   }
   void set(const std::string& key, const std::optional<std::string>& value) {
@@ -177,10 +194,14 @@ class Run {
       co_await batch(*db);
     } else if (kind < 800) {
       co_await compare_and_put(*db);
-    } else if (kind < 850) {
+    } else if (kind < 830) {
       co_await open_scan(*db);
-    } else if (kind < 980) {
+    } else if (kind < 850) {
+      co_await take_snapshot(*db);
+    } else if (kind < 920) {
       co_await advance_scan();
+    } else if (kind < 980) {
+      co_await read_snapshot();
     } else if (kind < 993) {
       co_await db->flush();
     } else if (kind < 997) {
@@ -254,8 +275,12 @@ class Run {
     if (done) set(k, desired);
   }
 
+  // Of the partition, or of a snapshot.
   monterey::Task<> open_scan(Partition& db) {
-    if (scans_.size() >= 8) scans_.erase(scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size())));
+    const OpenSnapshot* of = nullptr;
+    if (!snapshots_.empty() && below(2) == 0) of = &snapshots_[below(snapshots_.size())];
+    const Model& model = of == nullptr ? model_ : *of->model;
+    if (scans_.size() >= most_views_) scans_.erase(scans_.begin() + static_cast<std::ptrdiff_t>(below(scans_.size())));
     std::string from = below(4) == 0 ? std::string() : key();
     std::optional<std::string> to;
     if (below(3) != 0) to = key();
@@ -264,10 +289,54 @@ class Run {
     if (below(4) == 0) options.limit = below(30);
     options.prefetch_pages = below(2) == 0 ? 0 : 64;
     std::vector<std::pair<std::string, std::string>> want;
-    for (auto at = model_.lower_bound(from); at != model_.end() && (!to || at->first < *to); ++at) want.push_back(*at);
+    for (auto at = model.lower_bound(from); at != model.end() && (!to || at->first < *to); ++at) want.push_back(*at);
     if (options.reverse) std::ranges::reverse(want);
-    Scan scan = co_await db.scan(from, to, options);
+    monterey::Task<Scan> opening = of == nullptr ? db.scan(from, to, options) : of->snapshot.scan(from, to, options);
+    Scan scan = co_await std::move(opening);
     scans_.push_back(OpenScan{std::move(scan), std::move(want), 0, options.reverse, options.limit});
+  }
+
+  monterey::Task<> take_snapshot(Partition& db) {
+    if (snapshots_.size() >= most_views_ || below(10) == 0) drop_snapshot();
+    snapshots_.push_back(OpenSnapshot{db.snapshot(), std::make_shared<const Model>(model_)});
+    co_return;
+  }
+
+  void drop_snapshot() {
+    if (snapshots_.empty()) return;
+    snapshots_.erase(snapshots_.begin() + static_cast<std::ptrdiff_t>(below(snapshots_.size())));
+  }
+
+  monterey::Task<> read_snapshot() {
+    if (snapshots_.empty()) co_return;
+    const OpenSnapshot& open = snapshots_[below(snapshots_.size())];
+    const std::uint64_t kind = below(100);
+    if (kind < 3) {
+      co_await compare_snapshot(open);
+    } else if (kind < 30) {
+      std::vector<std::string> keys(1 + below(below(5) == 0 ? 200 : 20));
+      for (std::string& k : keys) k = key();
+      const std::vector<std::string_view> views(keys.begin(), keys.end());
+      const auto got = co_await open.snapshot.get_many(views);
+      for (std::size_t i = 0; i < keys.size(); ++i) {
+        std::optional<std::string> copy;
+        if (got[i]) copy.emplace(got[i]->view());
+        expect_same("get_many of a snapshot", copy, expected(*open.model, keys[i]));
+      }
+    } else {
+      const std::string k = key();
+      const std::optional<std::string> got = co_await open.snapshot.get(k);
+      expect_same("get of a snapshot", got, expected(*open.model, k));
+      const auto pinned = co_await open.snapshot.get_pinned(k);
+      std::optional<std::string> copy;
+      if (pinned) copy.emplace(pinned->view());
+      expect_same("get_pinned of a snapshot", copy, expected(*open.model, k));
+    }
+  }
+
+  monterey::Task<> compare_snapshot(const OpenSnapshot& open) {
+    Scan scan = co_await open.snapshot.scan("");
+    co_await compare(scan, *open.model, "full scan of a snapshot");
   }
 
   // Goes to a random place of the range; the limit counts on.
@@ -309,6 +378,7 @@ class Run {
       if (config_.wal_mode != WalMode::per_op) co_await db->sync();
     }
     scans_.clear();
+    snapshots_.clear();
     db.reset();
     // A flush that was going on when the handle was dropped keeps its memory until it has ended.
     while (monterey::FixedBufs::current().free_bytes() < config_.buffer_config().bytes) co_await monterey::yield();
@@ -318,14 +388,18 @@ class Run {
   }
 
   monterey::Task<> compare_all(Partition& db) {
-    auto scan = co_await db.scan("");
-    auto want = model_.begin();
+    Scan scan = co_await db.scan("");
+    co_await compare(scan, model_, "full scan");
+  }
+
+  monterey::Task<> compare(Scan& scan, const Model& model, const char* what) {
+    auto want = model.begin();
     for (;;) {
       const bool more = co_await scan.advance();
-      EXPECT_EQ(more, want != model_.end()) << where() << ": full scan";
-      if (!more || want == model_.end()) break;
-      EXPECT_EQ(scan.key(), want->first) << where() << ": full scan";
-      EXPECT_TRUE(scan.value() == want->second) << where() << ": full scan, key " << want->first;
+      EXPECT_EQ(more, want != model.end()) << where() << ": " << what;
+      if (!more || want == model.end()) break;
+      EXPECT_EQ(scan.key(), want->first) << where() << ": " << what;
+      EXPECT_TRUE(scan.value() == want->second) << where() << ": " << what << ", key " << want->first;
       if (testing::Test::HasFailure()) break;
       ++want;
     }
@@ -347,7 +421,9 @@ class Run {
   bool big_values_ = false;
   std::shared_ptr<MemDisk> disk_;
   Model model_;
+  std::size_t most_views_ = 8;
   std::vector<OpenScan> scans_;
+  std::vector<OpenSnapshot> snapshots_;
   std::uint64_t values_ = 0;
   int operation_ = 0;
 };
@@ -360,13 +436,18 @@ void run_seed(std::uint64_t seed) {
 
 class PartitionModel : public testing::TestWithParam<std::uint64_t> {};
 
-TEST_P(PartitionModel, EqualsAMap) {
+void run_seeds(std::uint64_t first, std::uint64_t count) {
   if (const auto seed = test::requested_seed()) {
     run_seed(*seed);
     return;
   }
-  const std::uint64_t first = GetParam() * kSeedsPerTest + 1;
-  for (std::uint64_t seed = first; seed < first + kSeedsPerTest && !HasFailure(); ++seed) run_seed(seed);
+  for (std::uint64_t seed = first; seed < first + count && !testing::Test::HasFailure(); ++seed) run_seed(seed);
+}
+
+TEST_P(PartitionModel, EqualsAMap) { run_seeds(GetParam() * kSeedsPerTest + 1, kSeedsPerTest); }
+
+TEST_P(PartitionModel, AsDoManySnapshotsAndScans) {
+  run_seeds(kManyViewsFrom + GetParam() * kSeedsPerTest / 2, kSeedsPerTest / 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, PartitionModel, testing::Range<std::uint64_t>(0, 4));

@@ -338,6 +338,13 @@ monterey::Task<> Life::expect_poisoned() {
   if (of_put != Errc::poisoned) wrong("a put on a poisoned partition was not refused");
   const std::optional<Errc> of_flush = co_await errc_of(db_->flush());
   if (of_flush != Errc::poisoned) wrong("a flush of a poisoned partition was not refused");
+  std::optional<Errc> of_snapshot;
+  try {
+    static_cast<void>(db_->snapshot());
+  } catch (const Error& error) {
+    of_snapshot = error.errc();
+  }
+  if (of_snapshot != Errc::poisoned) wrong("a snapshot of a poisoned partition was not refused");
   const std::optional<Errc> of_sync = co_await errc_of(db_->sync());
   if (of_sync != Errc::poisoned) wrong("a sync of a poisoned partition was not refused");
 }

@@ -128,6 +128,7 @@ class Life {
   monterey::Task<> get(SimRandom random);
   monterey::Task<> get_many(SimRandom random);
   monterey::Task<> scan(SimRandom random);
+  monterey::Task<> snapshot(SimRandom random);
   monterey::Task<> flush(SimRandom random);
   monterey::Task<std::optional<ValueId>> read(std::uint32_t key);
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <monterey/preempt.hpp>
 #include <monterey/time.hpp>
 #include <set>
@@ -34,8 +35,10 @@ monterey::Task<> Life::step(SimRandom random) {
     co_await get(random);
   } else if (kind < 86) {
     co_await get_many(random);
-  } else if (kind < 93) {
+  } else if (kind < 90) {
     co_await scan(random);
+  } else if (kind < 94) {
+    co_await snapshot(random);
   } else {
     co_await flush(random);
   }
@@ -291,6 +294,88 @@ monterey::Task<> Life::scan(SimRandom random) {
     if (!there[k] && is_passed && text >= from && (!to || text < *to)) found.push_back({k, {}});
   }
   history_.add_scan(std::move(found), begun, opened);
+}
+
+// Takes a snapshot and reads through it while others write and flush: all that it shows, whenever and by whichever verb, must be
+// one state, of when it was taken.
+monterey::Task<> Life::snapshot(SimRandom random) {
+  const std::uint64_t begun = history_.tick();
+  std::optional<Snapshot> snapshot;
+  std::exception_ptr error;
+  try {
+    snapshot.emplace(db_->snapshot());
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    outcome_of(error, "snapshot", Does::write);  // refused after a failure that only a write can have
+    co_return;
+  }
+  const std::uint64_t taken = history_.tick();
+  std::map<std::uint32_t, ValueId> found;
+  const auto note = [&](std::uint32_t key, std::optional<std::string_view> value) {
+    const Seen now = seen(key, value);
+    const auto [at, is_new] = found.emplace(key, now.value);
+    if (at->second != now.value) wrong(fmt::format("key {} changed in a snapshot", key));
+  };
+  const bool whole = random.one_in(2);
+  try {
+    for (std::uint64_t rounds = random.between(1, 4); rounds > 0; --rounds) {
+      co_await monterey::sleep_for(std::chrono::microseconds(random.below(5000)));
+      for (std::uint64_t reads = random.between(1, 6); reads > 0; --reads) {
+        const std::uint32_t k = key(random);
+        if (random.one_in(2)) {
+          const std::optional<std::string> value = co_await snapshot->get(keys_.text(k));
+          note(k, value);
+        } else {
+          const std::optional<PinnedValue> value = co_await snapshot->get_pinned(keys_.text(k));
+          std::optional<std::string_view> view;
+          if (value) view = value->view();
+          note(k, view);
+        }
+      }
+      std::vector<std::uint32_t> numbers(random.between(1, 12));
+      std::vector<std::string_view> keys;
+      for (std::uint32_t& number : numbers) {
+        number = key(random);
+        keys.push_back(keys_.text(number));
+      }
+      const auto values = co_await snapshot->get_many(keys);
+      for (std::size_t i = 0; i < keys.size(); ++i) {
+        std::optional<std::string_view> view;
+        if (values[i]) view = values[i]->view();
+        note(numbers[i], view);
+      }
+    }
+    if (whole) {
+      ScanOptions options;
+      options.reverse = random.one_in(2);
+      Scan scan = co_await snapshot->scan("", std::nullopt, options);
+      if (random.one_in(2)) snapshot.reset();  // the scan does without it
+      std::vector<char> there(keys_.count());
+      for (;;) {
+        const bool more = co_await scan.advance();
+        if (!more) break;
+        const std::optional<std::uint32_t> key = keys_.index(scan.key());
+        if (!key) {
+          wrong("a scan of a snapshot found a key that was never written");
+          co_return;
+        }
+        there[*key] = 1;
+        note(*key, scan.value());
+        if (random.one_in(8)) co_await monterey::sleep_for(std::chrono::microseconds(random.below(2000)));
+      }
+      for (std::uint32_t k = 0; k < keys_.count(); ++k) {
+        if (!there[k]) note(k, std::nullopt);
+      }
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "a read of a snapshot", Does::read);
+  std::vector<Seen> view;
+  for (const auto& [key, value] : found) view.push_back({key, value});
+  history_.add_scan(std::move(view), begun, taken);
 }
 
 monterey::Task<> Life::flush(SimRandom random) {
