@@ -12,6 +12,7 @@ inline constexpr std::size_t kMaxInlineValueBytes = 1024;         // longer valu
 inline constexpr std::size_t kMaxBufferedValueBytes = 64u << 10;  // longer values go to their run at put
 inline constexpr std::uint64_t kMaxValueBytes = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kMaxBatchBytes = std::uint64_t{1} << 30;
+inline constexpr std::size_t kMaxBatchRanges = 64;                   // erase_range in a batch, hence in a log record
 inline constexpr std::uint64_t kMaxBlocks = std::uint64_t{1} << 32;  // 16 TiB
 inline constexpr std::size_t kCrcChunkBytes = 64u << 10;             // one CRC of a long value's table
 

@@ -49,6 +49,8 @@ class Arena {
   static constexpr std::size_t node_bytes(std::size_t key_bytes) { return sizeof(Node) + rounded(key_bytes); }
   static constexpr std::size_t version_bytes(std::size_t value_bytes) { return sizeof(Version) + rounded(value_bytes); }
 
+  static constexpr std::size_t text_bytes(std::size_t bytes) { return rounded(bytes); }
+
   std::size_t capacity_bytes() const noexcept { return capacity_units_ * kUnitBytes; }
   // The first unit, to which no reference can point, counts as used only once something is stored.
   std::size_t used_bytes() const noexcept { return used_units_ == 1 ? 0 : used_units_ * kUnitBytes; }
@@ -74,6 +76,12 @@ class Arena {
     version->kind = static_cast<std::uint32_t>(kind) & 3u;
     if (!value.empty()) std::memcpy(version + 1, value.data(), value.size());
     return ref;
+  }
+  // For what is no entry, like the bound of a range.
+  std::string_view append_text(std::string_view text) noexcept {
+    std::byte* bytes = at(take(rounded(text.size())));
+    if (!text.empty()) std::memcpy(bytes, text.data(), text.size());
+    return {reinterpret_cast<const char*>(bytes), text.size()};
   }
   void set_newest(NodeRef node, VersionRef version) noexcept { mutable_node(node).newest = version; }
   void set_older(VersionRef version, VersionRef older) noexcept {

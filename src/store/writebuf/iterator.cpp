@@ -184,8 +184,20 @@ void WriteBuffer::Iterator::settle() noexcept {
     if (version == kNoVersion || arena.version(version).seq <= after_.value) continue;
     entry_ = buffer_->view(arena.key(head.node()), version);
     valid_ = true;
+    if (!buffer_->ranges_.empty()) [[unlikely]]
+      hide_erased();
     return;
   }
+}
+
+void WriteBuffer::Iterator::hide_erased() noexcept {
+  const SeqNo erased = buffer_->ranges_.newest_over(entry_.key, at_);
+  if (erased <= entry_.seq) return;
+  const std::string_view key = entry_.key;
+  entry_ = {};
+  entry_.key = key;
+  entry_.by_range = true;
+  entry_.seq = erased;
 }
 
 }  // namespace store

@@ -80,6 +80,7 @@ void WriteBuffer::reset() noexcept {
   }
   arena_.clear();
   order_ = Order{.index = layout.index(memory_.data()), .runs = layout.runs(memory_.data(), arena_)};
+  ranges_.clear();
   entries_ = 0;
   first_seq_ = last_seq_ = SeqNo{};
   frozen_ = false;
@@ -117,9 +118,21 @@ bool WriteBuffer::append(std::string_view key, EntryKind kind, std::string_view 
       !append_now(key, hash, kind, value, seq, newest_snapshot)) {
     return false;
   }
-  ++entries_;
-  if (first_seq_ == SeqNo{}) first_seq_ = seq;
-  last_seq_ = seq;
+  count_entry(seq);
+  return true;
+}
+
+bool WriteBuffer::erase_range(std::string_view from, std::optional<std::string_view> to, SeqNo seq,
+                              SeqNo newest_snapshot) noexcept {
+  STORE_ASSERT(from.size() <= kMaxKeyBytes && (!to || to->size() <= kMaxKeyBytes));
+  STORE_ASSERT(seq > last_seq_);
+  if (frozen_ || ranges_.count() == RangeTombstones::kMax) return false;
+  const std::size_t bytes = Arena::text_bytes(from.size()) + (to ? Arena::text_bytes(to->size()) : 0);
+  if (bytes > arena_.free_bytes()) return false;
+  const std::string_view own_from = arena_.append_text(from);
+  if (to) to = arena_.append_text(*to);
+  ranges_.add(own_from, to, seq, newest_reader(newest_snapshot));
+  count_entry(seq);
   return true;
 }
 
@@ -182,8 +195,7 @@ void WriteBuffer::add_key(const KeyIndex::Place& place, NodeRef node) const noex
 
 void WriteBuffer::add_version(NodeRef node, VersionRef version, SeqNo newest_snapshot) const noexcept {
   // A version newer than every reader is seen by nobody once it has a successor.
-  const SeqNo newest_reader = live_iterators_ > 0 ? std::max(newest_snapshot, newest_iterator_) : newest_snapshot;
-  arena_.set_older(version, arena_.newest_at(node, newest_reader));
+  arena_.set_older(version, arena_.newest_at(node, newest_reader(newest_snapshot)));
   arena_.set_newest(node, version);
   order_.known = std::min(order_.known + kKnownGain, kKnownOften + kKnownGain);
 }
@@ -221,6 +233,25 @@ bool WriteBuffer::outside_range(std::string_view key) const noexcept {
 std::optional<EntryView> WriteBuffer::find(std::string_view key, SeqNo at) const noexcept {
   if (empty()) return std::nullopt;
   settle();
+  if (!ranges_.empty()) [[unlikely]]
+    return find_under_ranges(key, at);
+  return find_version(key, at);
+}
+
+std::optional<EntryView> WriteBuffer::find_under_ranges(std::string_view key, SeqNo at) const noexcept {
+  std::optional<EntryView> entry;
+  if (order_.runs.count() > 0) entry = find_version(key, at);
+  const SeqNo erased = ranges_.newest_over(key, at);
+  if (erased == SeqNo{} || (entry && entry->seq > erased)) return entry;
+  entry.emplace();
+  entry->key = key;
+  entry->by_range = true;
+  entry->seq = erased;
+  return entry;
+}
+
+// Requires: no version is pending, and there is a key.
+std::optional<EntryView> WriteBuffer::find_version(std::string_view key, SeqNo at) const noexcept {
   if (outside_range(key)) return std::nullopt;
   const NodeRef node = order_.index.find(key, KeyIndex::hash(key), arena_).node;
   if (node == kNoNode) return std::nullopt;
@@ -261,7 +292,8 @@ EntryView WriteBuffer::view(std::string_view key, VersionRef ref) const noexcept
   return entry;
 }
 
-bool WriteBuffer::fits(std::size_t entries, std::size_t bytes) const noexcept {
+bool WriteBuffer::fits(std::size_t entries, std::size_t bytes, std::size_t ranges) const noexcept {
+  if (ranges > RangeTombstones::kMax - ranges_.count()) return false;
   if (frozen_ || entries > max_keys_ - keys() || bytes > arena_.free_bytes()) return false;
   return entries * Arena::kMaxEntryOverheadBytes + bytes <= arena_.free_bytes();
 }

@@ -5,10 +5,14 @@
 // merged in powers up to a bound, so that no put pauses long. Nothing is ever moved or overwritten in the arena:
 // every view into it stays valid as long as the buffer lives. Sequence numbers only ascend.
 //
+// Ranges that were erased stand beside the keys (range_tombstones.hpp) and are looked at only where there are any. What is
+// older than a range that covers it is erased, here and, by whoever asks on, in everything older than this buffer.
+//
 // One core owns a buffer and nothing in it is atomic. It is held by std::shared_ptr; iterators hold it too, so a
 // reader may outlive the flush that drops it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -22,6 +26,7 @@
 #include "store/writebuf/arena.hpp"
 #include "store/writebuf/key_index.hpp"
 #include "store/writebuf/mapped_memory.hpp"
+#include "store/writebuf/range_tombstones.hpp"
 #include "store/writebuf/sorted_runs.hpp"
 
 namespace store {
@@ -30,6 +35,7 @@ namespace store {
 struct EntryView {
   std::string_view key;
   EntryKind kind = EntryKind::erase;
+  bool by_range = false;   // of an erase: a range covers the key, and its sequence number is `seq`
   std::string_view value;  // of a put
   OverflowRef run;         // of a run
   SeqNo seq;
@@ -68,23 +74,32 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   bool erase(std::string_view key, SeqNo seq, SeqNo newest_snapshot = kMaxSeqNo) noexcept;
   bool put_run(std::string_view key, const OverflowRef& run, SeqNo seq, SeqNo newest_snapshot = kMaxSeqNo) noexcept;
 
-  // Finds the newest version of `key` with seq <= at; erases included. Valid as long as the buffer lives.
+  // Erases all keys in [from, to), without `to` all from `from` on. For the rest as above. Requires bounds of at most
+  // kMaxKeyBytes, from < to. Returns false also when there are RangeTombstones::kMax already.
+  // Cost: in proportion to the ranges in the buffer, some microseconds at most.
+  bool erase_range(std::string_view from, std::optional<std::string_view> to, SeqNo seq,
+                   SeqNo newest_snapshot = kMaxSeqNo) noexcept;
+  const RangeTombstones& ranges() const noexcept { return ranges_; }
+
+  // Finds the newest version of `key` with seq <= at; erases included, those by a range too: nullopt says that older buffers
+  // and the tree are to be asked. Valid as long as the buffer lives; the key of an erase by a range is the caller's.
   // Cost: a comparison of 8 bytes for keys outside [min_key, max_key], else one hash and usually three cache lines.
   std::optional<EntryView> find(std::string_view key, SeqNo at = kMaxSeqNo) const noexcept;
 
-  // Whether any `entries` entries of `bytes` bytes of keys and values together are certain to fit.
-  bool fits(std::size_t entries, std::size_t bytes) const noexcept;
+  // Whether any `entries` entries of `bytes` bytes of keys and values together are certain to fit, `ranges` of them ranges,
+  // whose bounds count as key and value.
+  bool fits(std::size_t entries, std::size_t bytes, std::size_t ranges = 0) const noexcept;
   // How full the buffer is, 0 to 1: of the arena or of the index, whichever is fuller.
   double fill() const noexcept;
 
   bool empty() const noexcept { return entries_ == 0; }
-  std::size_t entries() const noexcept { return entries_; }  // versions appended
+  std::size_t entries() const noexcept { return entries_; }  // versions and ranges appended
   std::size_t keys() const noexcept;                         // different ones
   std::size_t bytes_used() const noexcept { return arena_.used_bytes(); }
   std::size_t arena_bytes() const noexcept { return arena_.capacity_bytes(); }
   SeqNo first_seq() const noexcept { return first_seq_; }  // 0 when empty
   SeqNo last_seq() const noexcept { return last_seq_; }
-  // The smallest and the greatest key. Requires !empty().
+  // The smallest and the greatest key. Requires keys() > 0.
   std::string_view min_key() const noexcept;
   std::string_view max_key() const noexcept;
 
@@ -97,8 +112,9 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   // Cost: in proportion to the keys in it, at most 1 ms for 32 MiB.
   void reset() noexcept;
 
-  // An ordered view of the newest version of each key with after < seq <= at, erases included. What is appended
-  // later is not seen. It starts invalid: seek first.
+  // An ordered view of the newest version of each key with after < seq <= at, erases included; a version that a range with
+  // seq <= at has erased since shows as an erase by that range. What else the ranges erase stands in ranges(). What is
+  // appended later is not seen. It starts invalid: seek first.
   // Cost: creation sorts the at most 255 newest keys; about 10 µs together with a first seek among 100,000 keys.
   Iterator iterate(SeqNo at = kMaxSeqNo, SeqNo after = SeqNo{}) const;
 
@@ -152,12 +168,23 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   void add_version(NodeRef node, VersionRef version, SeqNo newest_snapshot) const noexcept;
   void include_in_range(NodeRef node) const noexcept;
   bool outside_range(std::string_view key) const noexcept;
+  std::optional<EntryView> find_version(std::string_view key, SeqNo at) const noexcept;
+  std::optional<EntryView> find_under_ranges(std::string_view key, SeqNo at) const noexcept;
   EntryView view(std::string_view key, VersionRef version) const noexcept;
+  SeqNo newest_reader(SeqNo newest_snapshot) const noexcept {
+    return live_iterators_ > 0 ? std::max(newest_snapshot, newest_iterator_) : newest_snapshot;
+  }
+  void count_entry(SeqNo seq) noexcept {
+    ++entries_;
+    if (first_seq_ == SeqNo{}) first_seq_ = seq;
+    last_seq_ = seq;
+  }
 
   const std::size_t max_keys_;
   MappedMemory memory_;
   mutable Arena arena_;
   mutable Order order_;
+  RangeTombstones ranges_;
   std::size_t entries_ = 0;
   SeqNo first_seq_;
   SeqNo last_seq_;
@@ -179,6 +206,7 @@ class WriteBuffer::Iterator {
   // Moves to the last key < `bound`, or to the last of all without a bound.
   void seek_last_before(std::optional<std::string_view> bound) noexcept;
 
+  const WriteBuffer& buffer() const noexcept { return *buffer_; }
   bool valid() const noexcept { return valid_; }
   // Require valid().
   void next() noexcept;
@@ -212,6 +240,7 @@ class WriteBuffer::Iterator {
   void hold_tournament() noexcept;
   void step() noexcept;
   void settle() noexcept;
+  void hide_erased() noexcept;
 
   std::shared_ptr<const WriteBuffer> buffer_;
   SeqNo at_;

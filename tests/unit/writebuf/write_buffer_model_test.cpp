@@ -26,25 +26,36 @@ struct ModelVersion {
 // Every version ever written, oldest first.
 using Model = std::map<std::string, std::vector<ModelVersion>, std::less<>>;
 
-struct Expected {
-  std::string_view key;
-  const ModelVersion* version;
+// A range that was erased.
+struct ModelRange {
+  std::string from;
+  std::optional<std::string> to;
+  SeqNo seq;
+
+  bool covers(std::string_view key) const { return from <= key && (!to || key < *to); }
 };
 
-const ModelVersion* newest(const std::vector<ModelVersion>& versions, SeqNo at, SeqNo after) {
+struct Expected {
+  std::string_view key;
+  ModelVersion version;
+  bool by_range = false;
+};
+
+const ModelVersion* newest(const std::vector<ModelVersion>& versions, SeqNo at) {
   for (auto v = versions.rbegin(); v != versions.rend(); ++v) {
-    if (v->seq <= at) return v->seq > after ? &*v : nullptr;
+    if (v->seq <= at) return &*v;
   }
   return nullptr;
 }
 
 void expect_same(const EntryView& entry, const Expected& expected) {
   ASSERT_EQ(entry.key, expected.key);
-  ASSERT_EQ(entry.seq, expected.version->seq);
-  ASSERT_EQ(entry.kind, expected.version->kind);
-  ASSERT_EQ(entry.value, expected.version->value);
+  ASSERT_EQ(entry.seq, expected.version.seq);
+  ASSERT_EQ(entry.kind, expected.version.kind);
+  ASSERT_EQ(entry.by_range, expected.by_range);
+  ASSERT_EQ(entry.value, expected.version.value);
   if (entry.kind == EntryKind::run) {
-    ASSERT_EQ(entry.run, expected.version->run);
+    ASSERT_EQ(entry.run, expected.version.run);
   }
 }
 
@@ -57,13 +68,16 @@ class History {
     longest_key_ = below(4) == 0 ? kMaxKeyBytes : 1 + below(40);
     common_ = below(3) == 0 ? random_bytes(below(30)) : "";
     new_keys_of_ten_ = below(11);
+    ranges_of_hundred_ = below(3) == 0 ? 0 : below(15);
     if (below(2) == 0) last_ = SeqNo{~std::uint64_t{0} - 1'000'000};
   }
 
   void run(std::size_t operations) {
     for (std::size_t i = 0; i < operations && !full_; ++i) {
       const std::size_t what = below(100);
-      if (what < 70) {
+      if (what < ranges_of_hundred_) {
+        ASSERT_NO_FATAL_FAILURE(erase_range());
+      } else if (what < 70) {
         ASSERT_NO_FATAL_FAILURE(write());
       } else if (what < 80) {
         ASSERT_NO_FATAL_FAILURE(look_up());
@@ -82,6 +96,7 @@ class History {
     snapshots_.clear();
     buffer_->reset();
     model_.clear();
+    ranges_.clear();
     full_ = false;
     if (below(2) == 0) known_keys_.clear();
   }
@@ -92,7 +107,7 @@ class History {
     Watched(WriteBuffer::Iterator iterator, SeqNo cut) : it(std::move(iterator)), at(cut) {}
     WriteBuffer::Iterator it;
     SeqNo at;
-    std::vector<std::pair<std::string, ModelVersion>> expected;
+    std::vector<std::pair<std::string, Expected>> expected;
     std::ptrdiff_t position = -1;  // -1 or size(): not valid
   };
 
@@ -162,6 +177,40 @@ class History {
     versions.push_back(std::move(version));
   }
 
+  void erase_range() {
+    ModelRange range{below(8) == 0 ? std::string() : some_key(), std::nullopt, last_.next()};
+    if (below(8) != 0) range.to = some_key();
+    if (range.to && *range.to < range.from) std::swap(range.from, *range.to);
+    if (range.to && *range.to == range.from) return;
+    const std::size_t bytes = range.from.size() + range.to.value_or("").size();
+    const bool must_fit = buffer_->fits(1, bytes, 1);
+    const std::size_t entries = buffer_->entries();
+    std::optional<std::string_view> to;
+    if (range.to) to = *range.to;
+    if (!buffer_->erase_range(range.from, to, range.seq, newest_snapshot())) {
+      ASSERT_FALSE(must_fit);
+      ASSERT_EQ(buffer_->entries(), entries);
+      full_ = below(20) == 0;
+      return;
+    }
+    ASSERT_EQ(buffer_->entries(), entries + 1);
+    last_ = range.seq;
+    ranges_.push_back(std::move(range));
+  }
+
+  // What the newest of all that ever happened to a key says; nothing if nothing did.
+  std::optional<Expected> expected_of(std::string_view key, SeqNo at) const {
+    const auto known = model_.find(key);
+    const ModelVersion* version = known == model_.end() ? nullptr : newest(known->second, at);
+    SeqNo erased;
+    for (const ModelRange& range : ranges_) {
+      if (range.seq <= at && range.covers(key)) erased = range.seq;
+    }
+    if (version != nullptr && version->seq > erased) return Expected{key, *version};
+    if (erased == SeqNo{}) return std::nullopt;
+    return Expected{key, {EntryKind::erase, {}, {}, erased}, true};
+  }
+
   void look_up() {
     const std::string key = some_key();
     const SeqNo at = snapshots_.empty() || below(2) == 0
@@ -171,12 +220,11 @@ class History {
   }
 
   void compare_key(const std::string& key, SeqNo at) {
-    const auto known = model_.find(key);
-    const ModelVersion* expected = known == model_.end() ? nullptr : newest(known->second, at, SeqNo{});
+    const std::optional<Expected> expected = expected_of(key, at);
     const auto found = buffer_->find(key, at);
-    ASSERT_EQ(found.has_value(), expected != nullptr);
+    ASSERT_EQ(found.has_value(), expected.has_value());
     if (found) {
-      ASSERT_NO_FATAL_FAILURE(expect_same(*found, {key, expected}));
+      ASSERT_NO_FATAL_FAILURE(expect_same(*found, *expected));
     }
   }
 
@@ -191,7 +239,9 @@ class History {
   void use_iterator() {
     if (watched_.size() < 3 && below(4) == 0) {
       watched_.emplace_back(buffer_->iterate(), last_);
-      for (const auto& [key, versions] : model_) watched_.back().expected.emplace_back(key, versions.back());
+      for (const auto& [key, versions] : model_) {
+        watched_.back().expected.emplace_back(key, *expected_of(key, last_));
+      }
       return;
     }
     if (watched_.empty()) return;
@@ -240,8 +290,7 @@ class History {
     const bool now_valid = w.position >= 0 && w.position < size;
     ASSERT_EQ(w.it.valid(), now_valid);
     if (!now_valid) return;
-    const auto& [expected_key, version] = w.expected[static_cast<std::size_t>(w.position)];
-    ASSERT_NO_FATAL_FAILURE(expect_same(w.it.entry(), {expected_key, &version}));
+    ASSERT_NO_FATAL_FAILURE(expect_same(w.it.entry(), w.expected[static_cast<std::size_t>(w.position)].second));
   }
 
   void compare_all() {
@@ -265,7 +314,8 @@ class History {
   void compare_cut(SeqNo at, SeqNo after) {
     std::vector<Expected> expected;
     for (const auto& [key, versions] : model_) {
-      if (const ModelVersion* version = newest(versions, at, after)) expected.push_back({key, version});
+      const ModelVersion* version = newest(versions, at);
+      if (version != nullptr && version->seq > after) expected.push_back(*expected_of(key, at));
     }
     auto it = buffer_->iterate(at, after);
     it.seek("");
@@ -290,9 +340,11 @@ class History {
   std::size_t longest_key_;
   std::string common_;
   std::size_t new_keys_of_ten_;
+  std::size_t ranges_of_hundred_;
   SeqNo last_;
   bool full_ = false;
   Model model_;
+  std::vector<ModelRange> ranges_;
   std::vector<std::string> known_keys_;
   std::set<SeqNo> snapshots_;
   std::vector<Watched> watched_;
