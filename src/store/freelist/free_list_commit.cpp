@@ -40,6 +40,14 @@ void FreeList::release(Extent extent, Generation birth) {
                     "use; run check, restore a backup or salvage the store",
                     extent.first.value, extent.end(), birth.value, building_.value, first_usable_block_, high_water_));
   }
+  // Neighbours that come and go together are one: a large part of a tree was often written in one piece.
+  if (!released_.empty()) {
+    Released& last = released_.back();
+    if (last.birth == birth && last.death == building_ && last.extent.end() == extent.first.value) {
+      last.extent.count += extent.count;
+      return;
+    }
+  }
   released_.push_back({extent, birth, building_});
 }
 

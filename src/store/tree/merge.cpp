@@ -56,18 +56,26 @@ TreeMerge::TreeMerge(const Resources& resources, TreeRoot from, Generation build
       reader_(resources.device, resources.cache, resources.read_slots, resources.io_class) {}
 
 monterey::Task<TreeRoot> TreeMerge::run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after) {
+  at_ = at;
+  after_ = after;
+  if (buffer->ranges().next_stretch("", at, after)) ranges_ = &buffer->ranges();
   input_.emplace(buffer->iterate(at, after));
   input_->seek("");
-  if (!input_->valid()) {
+  co_await pass_over_erased(&*input_);
+  if (!input_->valid() && ranges_ == nullptr) {
     TreeRoot same = from_;
     same.generation = building_;
     co_return same;
   }
   plan_input_.emplace(buffer->iterate(at, after));
   plan_input_->seek("");
+  co_await pass_over_erased(&*plan_input_);
   if (from_.empty()) {
-    collect_changes(std::nullopt);
-    co_await pack_changes(std::string());
+    co_await collect_changes(std::nullopt);
+    begin_run(std::string(), true);
+    co_await pack_changes();
+  } else if (!input_->valid() && erased_in("", std::nullopt) == Erased::all) {
+    co_await drop(from_.page, from_.height - 1u);
   } else {
     co_await merge_page(from_.page, from_.height - 1u, std::string(), std::nullopt);
   }
@@ -80,8 +88,8 @@ monterey::Task<> TreeMerge::drain() { return reader_.drain(); }
 
 // --- the way down ---
 
-monterey::Task<> TreeMerge::load_branch(PagePointer pointer, unsigned level, Page* into) {
-  PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class);
+monterey::Task<> TreeMerge::load_branch(PagePointer pointer, unsigned level, Page* into, Reuse reuse) {
+  PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class, reuse);
   if (page_type(pin.data()) != PageType::branch || page_level(pin.data()) != level) {
     throw Error(Errc::corruption,
                 fmt::format("{}: page {}: a branch of level {} was expected, the page has level {}; restore from a "
@@ -91,34 +99,72 @@ monterey::Task<> TreeMerge::load_branch(PagePointer pointer, unsigned level, Pag
   std::memcpy(into->data(), pin.data(), kPageBytes);
 }
 
+// The next key that leads to a leaf to be read: of a change, or the first one that a range erases.
+std::optional<std::string_view> TreeMerge::next_to_plan() const {
+  std::optional<std::string_view> next;
+  if (plan_input_->valid()) next = plan_input_->entry().key;
+  if (ranges_ == nullptr) return next;
+  const auto stretch = ranges_->next_stretch(planned_, at_, after_);
+  if (!stretch) return next;
+  const std::string_view erased = std::max(stretch->from, std::string_view(planned_));
+  return next && *next < erased ? next : erased;
+}
+
+void TreeMerge::note_planned(const UpperBound& upper) {
+  if (ranges_ == nullptr) return;
+  if (upper) {
+    planned_ = *upper;
+  } else {
+    plan_done_ = true;
+  }
+}
+
 monterey::Task<std::optional<PagePointer>> TreeMerge::plan_next() {
   while (!plan_done_) {
-    if (!plan_input_->valid()) break;
-    const std::string_view key = plan_input_->entry().key;
-    while (!plan_.empty() && !is_below(key, plan_.back().upper)) plan_.pop_back();
+    const std::optional<std::string_view> key = next_to_plan();
+    if (!key) break;
+    while (!plan_.empty() && !is_below(*key, plan_.back().upper)) plan_.pop_back();
     if (plan_.empty()) {
       if (from_.height == 1) {
         plan_done_ = true;
+        if (erased_in("", std::nullopt) == Erased::all && !has_overflow(from_.page)) break;
         co_return from_.page;
       }
-      PlanLevel root{std::make_unique<Page>(), from_.height - 1u, std::nullopt};
+      PlanLevel root{std::make_unique<Page>(), from_.height - 1u, {}, std::nullopt};
       co_await load_branch(from_.page, root.level, root.page.get());
       plan_.push_back(std::move(root));
     }
-    PlanLevel& at = plan_.back();
+    const PlanLevel& at = plan_.back();
     const BranchView view(at.page->data());
-    const std::uint32_t slot = view.find_child(key);
-    UpperBound upper = at.upper;
+    const std::uint32_t slot = view.find_child(*key);
+    PlanLevel child{nullptr, at.level - 1, {}, at.upper};
+    if (ranges_ != nullptr) child.lower = at.lower;
+    if (ranges_ != nullptr && slot > 0) {
+      child.lower.clear();
+      view.append_separator(slot, child.lower);
+    }
     if (slot + 1 < view.count()) {
-      upper.emplace();
-      view.append_separator(slot + 1, *upper);
+      child.upper.emplace();
+      view.append_separator(slot + 1, *child.upper);
     }
-    if (at.level == 1) {
-      while (plan_input_->valid() && is_below(plan_input_->entry().key, upper)) plan_input_->next();
-      co_return view.child(slot);
+    const PagePointer pointer = view.child(slot);
+    const bool is_unread = erased_in(child.lower, child.upper) == Erased::all && !has_overflow(pointer);
+    if (child.level == 0) {
+      while (plan_input_->valid() && is_below(plan_input_->entry().key, child.upper)) {
+        plan_input_->next();
+        const bool is_gone = plan_input_->valid() && plan_input_->entry().by_range;
+        if (is_gone) co_await pass_over_erased(&*plan_input_);
+      }
+      note_planned(child.upper);
+      if (is_unread) continue;
+      co_return pointer;
     }
-    PlanLevel child{std::make_unique<Page>(), at.level - 1, std::move(upper)};
-    co_await load_branch(view.child(slot), child.level, child.page.get());
+    if (is_unread && !(plan_input_->valid() && is_below(plan_input_->entry().key, child.upper))) {
+      note_planned(child.upper);
+      continue;
+    }
+    child.page = std::make_unique<Page>();
+    co_await load_branch(pointer, child.level, child.page.get());
     plan_.push_back(std::move(child));
   }
   plan_done_ = true;
@@ -165,7 +211,10 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
       view.append_separator(slot + 1, *child_upper);
     }
     const bool touched = changes_below(child_upper);
-    if (touched || draw_in) {
+    const Erased erased = erased_in(separator, child_upper);
+    if (erased == Erased::all && !touched) {
+      co_await drop(view.child(slot), level - 1);
+    } else if (touched || draw_in || erased != Erased::nothing) {
       co_await merge_page(view.child(slot), level - 1, separator, child_upper);
       draw_in = wants_neighbour(level - 1);
     } else {
@@ -185,54 +234,68 @@ void TreeMerge::require_in_range(const PagePointer& pointer, bool in_range) cons
                   with_.device.name(), pointer.page.value));
 }
 
-void TreeMerge::collect_changes(const UpperBound& upper) {
+monterey::Task<> TreeMerge::collect_changes(const UpperBound& upper) {
   changes_.clear();
-  for (; changes_below(upper); input_->next()) changes_.push_back(input_->entry());
+  while (changes_below(upper)) {
+    changes_.push_back(input_->entry());
+    input_->next();
+    const bool is_gone = input_->valid() && input_->entry().by_range;
+    if (is_gone) co_await pass_over_erased(&*input_);
+  }
+}
+
+// A leaf of the old tree, until the next call.
+monterey::Task<LeafReader::Leaf> TreeMerge::take_leaf(PagePointer pointer) {
+  co_await read_ahead();
+  if (reader_.next_is(pointer)) co_return co_await reader_.take();
+  // A neighbour that was drawn in, which the plan does not know: it is resident or read by itself.
+  const bool was_resident = with_.cache.resident(pointer);
+  PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class, Reuse::unlikely);
+  if (page_type(pin.data()) != PageType::leaf) {
+    throw Error(Errc::corruption, fmt::format("{}: page {}: a leaf was expected; restore from a backup or salvage "
+                                              "the store",
+                                              with_.device.name(), pointer.page.value));
+  }
+  if (!unplanned_leaf_) unplanned_leaf_ = std::make_unique<Page>();
+  std::memcpy(unplanned_leaf_->data(), pin.data(), kPageBytes);
+  co_return LeafReader::Leaf{unplanned_leaf_->data(), was_resident};
 }
 
 monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, UpperBound upper) {
   co_await monterey::maybe_yield();
-  collect_changes(upper);
-  co_await read_ahead();
-  if (!reader_.next_is(pointer)) {
-    // A neighbour that was drawn in, which the plan does not know: it is resident or read by itself.
-    PageCache::Pin pin = co_await with_.cache.pin(pointer, with_.io_class, Reuse::unlikely);
-    if (page_type(pin.data()) != PageType::leaf) {
-      throw Error(Errc::corruption, fmt::format("{}: page {}: a leaf was expected; restore from a backup or salvage "
-                                                "the store",
-                                                with_.device.name(), pointer.page.value));
-    }
-    const auto copy = std::make_unique<Page>();
-    std::memcpy(copy->data(), pin.data(), kPageBytes);
-    pin.reset();
-    require_in_range(pointer, leaf_is_within(LeafView(copy->data()), lower, upper));
-    if (leaves_.empty()) run_lower_ = lower;
-    supersede(pointer);
-    co_await pack_leaf(LeafView(copy->data()));
+  co_await collect_changes(upper);
+  const Erased erased = erased_in(lower, upper);
+  if (erased == Erased::all && !has_overflow(pointer)) {
+    if (leaves_.empty() && !run_has_pages_) begin_run(lower, with_.cache.resident(pointer));
+    co_await drop(pointer, 0);
+    co_await pack_changes();
     co_return;
   }
-  const LeafReader::Leaf leaf = co_await reader_.take();
+  const LeafReader::Leaf leaf = co_await take_leaf(pointer);
   const LeafView view(leaf.bytes);
   require_in_range(pointer, leaf_is_within(view, lower, upper));
-  if (leaves_.empty() && std::ranges::all_of(changes_, [&](const EntryView& change) {
-        return change.kind == EntryKind::erase && !view.find(change.key).found;
-      })) {
+  const bool changes_nothing = std::ranges::all_of(changes_, [&](const EntryView& change) {
+    return change.kind == EntryKind::erase && !view.find(change.key).found;
+  });
+  if (leaves_.empty() && changes_nothing && (erased == Erased::nothing || !erases_any_of(view))) {
     co_await carry_over(1, lower, pointer);  // erases of absent keys change nothing
     co_return;
   }
-  if (leaves_.empty() && !run_has_pages_) {
-    run_lower_ = lower;
-    run_is_hot_ = false;
-  }
+  if (leaves_.empty() && !run_has_pages_) begin_run(lower, false);
   run_is_hot_ = run_is_hot_ || leaf.was_resident;
   supersede(pointer);
-  co_await pack_leaf(view);
+  co_await pack_leaf(view, erased);
 }
 
 // --- the way up ---
 
+void TreeMerge::begin_run(const std::string& lower, bool is_hot) {
+  run_lower_ = lower;
+  run_is_hot_ = is_hot;
+}
+
 // The leaf's entries with the changes among them: stretches of entries are copied up to the place of the next change.
-monterey::Task<> TreeMerge::pack_leaf(LeafView leaf) {
+monterey::Task<> TreeMerge::pack_leaf(LeafView leaf, Erased erased) {
   std::string key(leaf.prefix());
   const std::size_t prefix_bytes = key.size();
   std::uint32_t slot = 0;
@@ -241,6 +304,11 @@ monterey::Task<> TreeMerge::pack_leaf(LeafView leaf) {
     for (; slot < at.slot; ++slot) {
       key.resize(prefix_bytes);
       key.append(leaf.suffix(slot));
+      if (erased != Erased::nothing && is_erased(key)) {
+        drop_value(leaf.value(slot));
+        --counts_.entries;
+        continue;
+      }
       leaves_.add(LeafCell{key, leaf.value(slot)});
       if (leaves_.front_is_settled()) co_await emit_front(0);
     }
@@ -255,9 +323,8 @@ monterey::Task<> TreeMerge::pack_leaf(LeafView leaf) {
   }
 }
 
-monterey::Task<> TreeMerge::pack_changes(std::string lower) {
-  run_lower_ = std::move(lower);
-  run_is_hot_ = true;
+// The changes where there are no entries among them.
+monterey::Task<> TreeMerge::pack_changes() {
   std::size_t since_yield = 0;
   for (const EntryView& change : changes_) {
     if (!add_entry(change)) co_await add_long_entry(change);

@@ -5,6 +5,11 @@
 // level's rewritten neighbours and divides them into pages; it is emptied whenever an untouched page of its level
 // follows. Memory stays within the staging that the caller gives and one page copy per level.
 //
+// What the buffer's ranges erase is dropped by its pointers: of a subtree that lies in a range the branches are read, for they
+// name what becomes free, but of its leaves only those with overflow values, whose runs become free, too. A leaf at the border
+// of a range is merged like one with changes. What is released takes 24 bytes of memory a page until the commit, less where
+// neighbouring blocks were written together.
+//
 // A leaf that shrank below a third of a page draws its untouched right neighbour into the merge, and so does a branch; an
 // empty one disappears. Superseded pages and runs are released to the free list as of the generation being built; if the
 // merge throws, the caller aborts the commit, which undoes that.
@@ -56,7 +61,8 @@ class TreeMerge {
   TreeMerge(const TreeMerge&) = delete;
   TreeMerge& operator=(const TreeMerge&) = delete;
 
-  // Applies the newest version of every key with after < sequence number <= at. Errors: corruption, io_error, no_space.
+  // Applies the newest version of every key with after < sequence number <= at, and the ranges of that age to what is older.
+  // Errors: corruption, io_error, no_space.
   monterey::Task<TreeRoot> run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
   monterey::Task<> drain();
 
@@ -67,27 +73,41 @@ class TreeMerge {
  private:
   using Page = std::array<std::byte, kPageBytes>;
   using UpperBound = std::optional<std::string>;  // nullopt: no bound
+  // How much of a page's range of keys the ranges of this cut erase.
+  enum class Erased : std::uint8_t { nothing, some, all };
 
   // The part of the descent that finds the leaves to read: walks the buffer with an iterator of its own, ahead of the merge.
   struct PlanLevel {
     std::unique_ptr<Page> page;
     unsigned level = 0;
+    std::string lower;  // kept only with ranges
     UpperBound upper;
   };
 
+  std::optional<std::string_view> next_to_plan() const;
+  void note_planned(const UpperBound& upper);
   monterey::Task<std::optional<PagePointer>> plan_next();
   monterey::Task<> read_ahead();
-  monterey::Task<> load_branch(PagePointer pointer, unsigned level, Page* into);
+  monterey::Task<> load_branch(PagePointer pointer, unsigned level, Page* into, Reuse reuse = Reuse::likely);
+  monterey::Task<LeafReader::Leaf> take_leaf(PagePointer pointer);
 
   monterey::Task<> merge_page(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
   monterey::Task<> merge_branch(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
   monterey::Task<> merge_leaf(PagePointer pointer, std::string lower, UpperBound upper);
-  monterey::Task<> pack_leaf(LeafView leaf);
-  monterey::Task<> pack_changes(std::string lower);
+  monterey::Task<> pack_leaf(LeafView leaf, Erased erased);
+  monterey::Task<> pack_changes();
+  void begin_run(const std::string& lower, bool is_hot);
+
+  // Ranges (merge_ranges.cpp).
+  Erased erased_in(std::string_view lower, const UpperBound& upper) const;
+  bool is_erased(std::string_view key) const;
+  bool erases_any_of(LeafView leaf) const;
+  static monterey::Task<> pass_over_erased(WriteBuffer::Iterator* input);
+  monterey::Task<> drop(PagePointer pointer, unsigned level);
 
   bool wants_neighbour(unsigned level) const;
   bool changes_below(const UpperBound& upper) const;
-  void collect_changes(const UpperBound& upper);
+  monterey::Task<> collect_changes(const UpperBound& upper);
   void require_in_range(const PagePointer& pointer, bool in_range) const;
 
   bool add_entry(const EntryView& entry);
@@ -107,11 +127,17 @@ class TreeMerge {
   Generation building_;
   Generation durable_;
   LeafReader reader_;
+  // Neither iterator ever stands at what a range of the same cut has erased.
   std::optional<WriteBuffer::Iterator> input_;
   std::optional<WriteBuffer::Iterator> plan_input_;
+  const RangeTombstones* ranges_ = nullptr;  // null if none is of this cut
+  SeqNo at_;
+  SeqNo after_;
+  std::string planned_;  // with ranges: the plan has the keys before it
   std::vector<PlanLevel> plan_;
   bool plan_done_ = false;
-  std::vector<EntryView> changes_;  // for the leaf being merged
+  std::vector<EntryView> changes_;        // for the leaf being merged
+  std::unique_ptr<Page> unplanned_leaf_;  // what take_leaf() read by itself
 
   LeafPacker leaves_;
   std::string run_lower_;      // the separator of the first page of the run of leaves
