@@ -121,6 +121,12 @@ class Partition {
   // Applies all of the batch or nothing. A batch too long for the log (an eighth of its largest size) completes with the
   // commit that has it, in every mode with a log. Errors: conflict when an expectation does not hold.
   [[nodiscard]] monterey::Task<> write(WriteBatch batch);
+  // Erases all keys in [from, to), without `to` all from `from` on, in one step; an empty or reversed range is no change.
+  // Snapshots and scans made before it still see them. Errors: invalid_argument for bounds over 1024 bytes; `from` may be empty. Durability: as put.
+  // Cost: that of a put, however much the range holds. The flush after it then reads the branches above the range, two leaves at its
+  // ends, and the leaves with overflow values in it, and needs some 24 bytes of memory for each page it drops; where such pages
+  // lie side by side, far less. After 64 ranges the write buffer is flushed.
+  [[nodiscard]] monterey::Task<> erase_range(std::string from, std::optional<std::string> to = std::nullopt);
 
   // Everything written before the call is durable when it completes: by the log, or without one by a flush.
   [[nodiscard]] monterey::Task<> sync();

@@ -51,7 +51,7 @@ struct Stats {
   std::uint64_t cache_pinned = 0;
   // Operations.
   std::uint64_t gets = 0;
-  std::uint64_t puts = 0;  // puts and erases, each of a batch included
+  std::uint64_t puts = 0;  // puts, erases and erased ranges, each of a batch included
   std::uint64_t flushes = 0;
   std::uint64_t flush_pages_read = 0;
   std::uint64_t flush_pages_written = 0;

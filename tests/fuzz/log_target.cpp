@@ -28,7 +28,8 @@ void use_record(std::span<const std::byte> bytes) {
   RecordDecoder decoder(bytes);
   std::vector<LogEntry> entries;
   while (const auto entry = decoder.next()) {
-    require(!entry->key.empty() && !(entry->value && entry->run), "an entry of the log that cannot be");
+    require((entry->is_range || !entry->key.empty()) && !(entry->value && entry->run),
+            "an entry of the log that cannot be");
     entries.push_back(*entry);
   }
   if (!decoder.error().empty()) return;
@@ -40,7 +41,8 @@ void use_record(std::span<const std::byte> bytes) {
   RecordDecoder copy(again);
   for (const LogEntry& entry : entries) {
     const auto found = copy.next();
-    require(found && found->key == entry.key && found->value == entry.value && found->run == entry.run,
+    require(found && found->key == entry.key && found->value == entry.value && found->run == entry.run &&
+                found->is_range == entry.is_range,
             "an entry changes when it is encoded again");
   }
 }

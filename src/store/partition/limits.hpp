@@ -11,11 +11,17 @@
 namespace store {
 
 [[noreturn]] void throw_bad_key(std::size_t key_bytes);
+[[noreturn]] void throw_bad_bound(std::size_t bytes);
 [[noreturn]] void throw_bad_value(std::size_t value_bytes);
 
 inline void check_key(std::string_view key) {
   if (key.empty() || key.size() > kMaxKeyBytes) [[unlikely]]
     throw_bad_key(key.size());
+}
+// The bound of a range to be erased: "" is before every key.
+inline void check_bound(std::string_view bound) {
+  if (bound.size() > kMaxKeyBytes) [[unlikely]]
+    throw_bad_bound(bound.size());
 }
 inline void check_value(std::string_view value) {
   if (value.size() > kMaxValueBytes) [[unlikely]]

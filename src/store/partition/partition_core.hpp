@@ -139,6 +139,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<bool> compare_and_put(std::string_view key, std::optional<std::string_view> expected,
                                        std::optional<std::string_view> desired);
   monterey::Task<> write(WriteBatch batch);
+  monterey::Task<> erase_range(std::string from, std::optional<std::string> to);  // erase_range.cpp
 
   // --- committing (flush.cpp) ---
   monterey::Task<> flush();
@@ -206,7 +207,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> replay_records(const LogLayout& layout);
   bool is_next_record(std::span<const std::byte> record, LogPosition begin, SeqNo last) const;
   monterey::Task<> replay_record(std::span<const std::byte> record, LogPosition begin);
-  monterey::Task<> make_replay_room(std::size_t entries, std::size_t bytes);
+  monterey::Task<> make_replay_room(std::size_t entries, std::size_t bytes, std::size_t ranges);
   LogExpectation log_expectation() const;
   [[noreturn]] void throw_bad_record(LogPosition at, const std::string& what) const;
 
@@ -249,6 +250,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // write.cpp
   enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
   enum class Room { active, own_buffer };
+  struct Write;
 
   void require_not_poisoned() const;
   // Not read-only and not poisoned: what is accepted may be made durable.
@@ -259,6 +261,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   [[noreturn]] void throw_numbers_end() const;
   bool append(Buffer& buffer, std::string_view key, std::optional<std::string_view> value,
               const std::optional<OverflowRef>& run);
+  bool append_range(Buffer& buffer, std::string_view from, std::optional<std::string_view> to);
+  void note_appended(Buffer& buffer, SeqNo seq, const PendingSpace& space);
   bool rotate();
   Buffer new_buffer(std::size_t arena_bytes) const;
   SeqNo newest_view() const { return views_.empty() ? SeqNo{} : views_.back().at; }
@@ -267,14 +271,13 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::uint64_t blocks_available(Purpose purpose) const;
   bool has_space(const PendingSpace& more, Purpose purpose) const;
   monterey::Task<> make_space(PendingSpace more, Purpose purpose);
-  monterey::Task<Room> make_room(std::size_t entries, std::size_t bytes, Room wanted);
+  monterey::Task<Room> make_room(const Write& write);
   monterey::Task<> make_log_room(std::size_t bytes);
   monterey::Task<> wait_for_flush();
   monterey::Task<> wait_for_unlogged();
   monterey::Task<> wait_for_own_merge();
   monterey::Task<OverflowRef> write_value_run(std::string_view value);
   monterey::Task<bool> matches(std::string_view key, std::optional<std::string_view> expected);
-  struct Write;
   monterey::Task<std::optional<std::size_t>> apply(std::span<const WriteBatch::Change> changes,
                                                    std::span<const WriteBatch::Change> expectations);
   monterey::Task<Applied> apply_in_turn(Write& write);

@@ -124,16 +124,19 @@ monterey::Task<> PartitionCore::replay_record(std::span<const std::byte> record,
   RecordDecoder decoder(record);
   std::vector<LogEntry> entries;
   std::size_t bytes = 0;
+  std::size_t ranges = 0;
   while (const std::optional<LogEntry> entry = decoder.next()) {
     entries.push_back(*entry);
+    ranges += entry->is_range;
     bytes += entry->key.size() + (entry->run ? WriteBuffer::kRunValueBytes : entry->value.value_or("").size());
   }
   if (planted(Planted::half_batch_replayed) && entries.size() > 1) entries.resize(entries.size() / 2);
-  co_await make_replay_room(entries.size(), bytes);
+  co_await make_replay_room(entries.size(), bytes, ranges);
   if (!active_.log_begin) active_.log_begin = begin;
   for (const LogEntry& entry : entries) {
     if (entry.run) active_.runs.push_back(*entry.run);
-    const bool fits = append(active_, entry.key, entry.value, entry.run);
+    const bool fits = entry.is_range ? append_range(active_, entry.key, entry.value)
+                                     : append(active_, entry.key, entry.value, entry.run);
     STORE_ASSERT(fits);
   }
   last_seq_ = SeqNo(decoder.first_seq().value + decoder.entries() - 1);
@@ -143,9 +146,9 @@ monterey::Task<> PartitionCore::replay_record(std::span<const std::byte> record,
 }
 
 // A store that is only read keeps all of it in memory; else the flusher makes room, as for any writer.
-monterey::Task<> PartitionCore::make_replay_room(std::size_t entries, std::size_t bytes) {
+monterey::Task<> PartitionCore::make_replay_room(std::size_t entries, std::size_t bytes, std::size_t ranges) {
   if (!active_.data) active_ = new_buffer(config_.write_buffer_bytes);
-  while (!active_.data->fits(entries, bytes)) {
+  while (!active_.data->fits(entries, bytes, ranges)) {
     if (active_.data->empty()) {
       active_ = new_buffer(WriteBuffer::arena_bytes_for(entries, bytes));
     } else if (read_only_) {

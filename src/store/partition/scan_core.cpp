@@ -1,5 +1,6 @@
 #include "store/partition/scan_core.hpp"
 
+#include <monterey/preempt.hpp>
 #include <store/error.hpp>
 #include <store/scan.hpp>
 
@@ -7,6 +8,12 @@
 #include "store/tree/overflow_io.hpp"
 
 namespace store::detail {
+
+namespace {
+
+constexpr std::size_t kPassedAtOnce = 256;  // erased entries, before others run
+
+}  // namespace
 
 std::optional<std::string> end_of_prefix(std::string prefix) {
   while (!prefix.empty() && static_cast<unsigned char>(prefix.back()) == 0xff) prefix.pop_back();
@@ -94,11 +101,52 @@ ScanCore::Step ScanCore::settle_in_tree() {
   return Step::found;
 }
 
+// Moves the newest source that stands at `key` past the stretch around it that ranges in newer buffers erase; false if there is
+// none.
+bool ScanCore::skip_erased(std::string_view key) {
+  for (std::size_t source = 0; source < buffers_.size(); ++source) {
+    if (buffers_[source].valid() && buffers_[source].entry().key == key) return false;
+    const auto erased = buffers_[source].buffer().ranges().next_stretch(key, view_->at);
+    if (!erased || erased->from > key) continue;
+    while (++source < buffers_.size()) {
+      if (buffers_[source].valid() && buffers_[source].entry().key == key) break;
+    }
+    // Passed like one that was handed out: should the view move now, the scan goes on behind it.
+    start_.assign(key);
+    key_ = start_;
+    has_key_ = true;
+    skip(source, *erased);
+    return true;
+  }
+  return false;
+}
+
+void ScanCore::skip(std::size_t source, const RangeTombstones::Stretch& erased) {
+  if (source < buffers_.size()) {
+    if (options_.reverse) {
+      buffers_[source].seek_last_before(erased.from);
+    } else if (erased.to) {
+      buffers_[source].seek(*erased.to);
+    } else {
+      buffers_[source].leave();
+    }
+    return;
+  }
+  if (options_.reverse) {
+    tree_moves_ = !tree_->try_seek_before(erased.from);
+  } else if (erased.to) {
+    tree_moves_ = !tree_->try_seek(*erased.to);
+  } else {
+    tree_->leave();
+  }
+  if (!tree_moves_) read_tree_key();
+}
+
 // Finds the next entry that is not erased. Requires: no source stands at a key that was handed out.
 ScanCore::Step ScanCore::settle() {
   if (buffers_.empty()) return settle_in_tree();
-  for (;;) {
-    if (tree_moves_) return Step::wait;
+  for (std::size_t passed = 1;; ++passed) {
+    if (tree_moves_ || passed % kPassedAtOnce == 0) return Step::wait;
     const bool tree_valid = tree_->valid();
     std::optional<std::string_view> best;
     for (const WriteBuffer::Iterator& buffer : buffers_) {
@@ -107,6 +155,7 @@ ScanCore::Step ScanCore::settle() {
     if (tree_valid && (!best || before(tree_key_.view(), *best))) best = tree_key_.view();
     if (!best || out_of_range(*best)) return Step::end;
 
+    if (has_ranges_ && skip_erased(*best)) continue;
     const EntryView* entry = nullptr;
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       buffer_is_current_[i] = buffers_[i].valid() && buffers_[i].entry().key == *best;
@@ -211,7 +260,11 @@ monterey::Task<bool> ScanCore::find_next() {
   const auto partition = partition_;
   Step result = run_ && !tree_moves_ ? Step::found : Step::wait;
   while (result == Step::wait) {
-    co_await wait_for_tree();
+    if (tree_moves_) {
+      co_await wait_for_tree();
+    } else {
+      co_await monterey::maybe_yield();
+    }
     if (must_reposition()) {
       reposition();
     } else {
@@ -247,6 +300,7 @@ void ScanCore::reposition() {
   positioned_ = false;
   tree_moves_ = false;
   tree_is_current_ = false;
+  has_ranges_ = false;
   run_.reset();
   bool bounded = true;
   if (target_) {
@@ -268,6 +322,7 @@ void ScanCore::reposition() {
   buffer_is_current_.assign(view_->buffers.size(), false);
   for (auto buffer = view_->buffers.rbegin(); buffer != view_->buffers.rend(); ++buffer) {
     buffers_.push_back((*buffer)->iterate(view_->at));
+    has_ranges_ = has_ranges_ || !(*buffer)->ranges().empty();
     if (options_.reverse) {
       buffers_.back().seek_last_before(bound);
     } else {

@@ -1,6 +1,7 @@
 // What is behind a Scan: a view, a cursor in the view's tree and one in each of its write buffers, merged by key, newest
-// first. Lives with its Scan and keeps the partition's core alive. When a flush moved the view onto another root, the next
-// step finds its place again behind the last key.
+// first. What a range in a buffer erases is sought past in the older buffers and in the tree, whatever it holds. Lives with its
+// Scan and keeps the partition's core alive. When a flush moved the view onto another root, the next step finds its place again
+// behind the last key.
 #pragma once
 
 #include <cstring>
@@ -88,6 +89,8 @@ class ScanCore {
   bool try_next_in_leaf();
   void found();
   void end();
+  bool skip_erased(std::string_view key);
+  void skip(std::size_t source, const RangeTombstones::Stretch& erased);
   void leave_current();
   bool out_of_range(std::string_view key) const;
   monterey::Task<bool> find_next();
@@ -113,6 +116,7 @@ class ScanCore {
   bool tree_moves_ = false;       // the tree's cursor has not arrived yet
   bool tree_is_current_ = false;  // which sources stand at the current key
   std::vector<bool> buffer_is_current_;
+  bool has_ranges_ = false;  // one of the buffers has
 
   bool positioned_ = false;
   std::uint64_t moves_ = 0;            // of the view, when the sources were positioned

@@ -15,6 +15,7 @@ struct PendingSpace {
   std::uint64_t entries = 0;
   std::uint64_t inline_bytes = 0;  // of keys and inline values, with what a cell adds
   std::uint64_t run_blocks = 0;    // of values that go to runs in the merge
+  std::uint64_t ranges = 0;        // that are erased
 
   void add(std::size_t key_bytes, std::uint64_t value_bytes) {
     constexpr std::size_t kCellOverhead = 32;
@@ -26,13 +27,22 @@ struct PendingSpace {
       run_blocks += store::run_blocks(value_bytes);
     }
   }
+  void add_range(std::size_t bound_bytes) {
+    constexpr std::uint64_t kPagesALevel =
+        4;  // at either end the page that it ends in, and a neighbour that is drawn in
+    entries += kPagesALevel;
+    inline_bytes += bound_bytes;
+    ++ranges;
+  }
   PendingSpace& operator+=(const PendingSpace& other) {
+    ranges += other.ranges;
     entries += other.entries;
     inline_bytes += other.inline_bytes;
     run_blocks += other.run_blocks;
     return *this;
   }
   PendingSpace& operator-=(const PendingSpace& other) {
+    ranges -= other.ranges;
     entries -= other.entries;
     inline_bytes -= other.inline_bytes;
     run_blocks -= other.run_blocks;
@@ -40,7 +50,7 @@ struct PendingSpace {
   }
 
   // Every entry may rewrite a page of each level, but no page is rewritten twice in one state; new leaves are at least half
-  // full; a region of the allocator is rewritten with its parents. `states` of the tree are built one after the other, and no
+  // full; a region of the allocator is rewritten with its parents, and a range may free blocks in all of them. `states` of the tree are built one after the other, and no
   // page of one comes back before the last: the tree may have grown meanwhile, by a level for each time that it became four times
   // as wide.
   std::uint64_t blocks(std::uint64_t height, std::uint64_t tree_pages, std::uint64_t regions,
@@ -54,8 +64,9 @@ struct PendingSpace {
       pages += added;
     }
     const std::uint64_t rewritten = std::min(entries * (levels + 1), states * (pages + 1));
-    return rewritten + added + added / 32 + run_blocks + std::min(rewritten + run_blocks + added, states * regions) +
-           states * (levels + 8);
+    const std::uint64_t dirty =
+        ranges > 0 ? states * regions : std::min(rewritten + run_blocks + added, states * regions);
+    return rewritten + added + added / 32 + run_blocks + dirty + states * (levels + 8);
   }
 };
 

@@ -26,6 +26,7 @@ struct PartitionCore::Write {
   std::vector<std::optional<OverflowRef>> runs;  // of the changes whose value is written already
   std::list<OverflowRef> reserved;               // the same, to be handed to the buffer without allocating
   std::size_t bytes = 0;                         // of keys and values in the buffer
+  std::size_t ranges = 0;                        // among the changes
   PendingSpace space;
   Purpose purpose = Purpose::relief;
   std::vector<LogEntry> log_entries;  // empty without a log
@@ -102,13 +103,17 @@ bool PartitionCore::append(Buffer& buffer, std::string_view key, std::optional<s
     fits = buffer.data->erase(key, seq, newest_view());
   }
   if (!fits) return false;
-  last_seq_ = seq;
   PendingSpace space;
   space.add(key.size(), value ? value->size() : 0);
+  note_appended(buffer, seq, space);
+  return true;
+}
+
+void PartitionCore::note_appended(Buffer& buffer, SeqNo seq, const PendingSpace& space) {
+  last_seq_ = seq;
   buffer.space += space;
   pending_ += space;
   ++counters_.puts;
-  return true;
 }
 
 // --- space ---
@@ -204,11 +209,12 @@ monterey::Task<> PartitionCore::wait_for_own_merge() {
   }
 }
 
-// Where `entries` entries of so many bytes can go in one step: the active buffer, or, for what does not fit an empty one or
-// wants it, a buffer of its own. Holds until the next suspension.
-monterey::Task<PartitionCore::Room> PartitionCore::make_room(std::size_t entries, std::size_t bytes, Room wanted) {
+// Where a write can go in one step: the active buffer, or, for what does not fit an empty one or wants it, a buffer of its
+// own. Holds until the next suspension.
+monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write) {
   for (;;) {
-    if (wanted == Room::active && active_.data->fits(entries, bytes)) co_return Room::active;
+    const bool fits = active_.data->fits(write.changes.size(), write.bytes, write.ranges);
+    if (write.room == Room::active && fits) co_return Room::active;
     if (frozen_.size() + 1 >= config_.write_buffer_count) {
       co_await wait_for_flush();
     } else if (active_.data->empty()) {
@@ -362,6 +368,13 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const 
   write.changes = changes;
   write.expectations = expectations;
   for (const WriteBatch::Change& change : changes) {
+    if (change.is_range) {
+      const std::size_t bound_bytes = change.key.size() + change.value.value_or("").size();
+      ++write.ranges;
+      write.bytes += bound_bytes;
+      write.space.add_range(bound_bytes);
+      continue;
+    }
     check_key(change.key);
     if (change.value) {
       check_value(*change.value);
@@ -407,7 +420,7 @@ void PartitionCore::prepare_log_entries(Write& write) const {
   write.log_entries.reserve(write.changes.size());
   for (std::size_t i = 0; i < write.changes.size(); ++i) {
     const WriteBatch::Change& change = write.changes[i];
-    LogEntry entry{change.key, change.value, write.runs[i]};
+    LogEntry entry{change.key, change.value, write.runs[i], change.is_range};
     if (entry.run) entry.value.reset();
     write.log_entries.push_back(entry);
   }
@@ -428,7 +441,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::first_mismatch(
 bool PartitionCore::may_apply(const Write& write, Room room) const {
   if (unlogged_ > 0 || !has_space(write.space, write.purpose)) return false;
   if (room == Room::own_buffer) return active_.data->empty() && frozen_.size() + 1 < config_.write_buffer_count;
-  if (!active_.data->fits(write.changes.size(), write.bytes)) return false;
+  if (!active_.data->fits(write.changes.size(), write.bytes, write.ranges)) return false;
   if (!log_) return true;
   return write.log_bytes <= kMaxFragmentBytes ? log_->has_room(write.log_bytes) : log_->fits(write.log_bytes);
 }
@@ -441,7 +454,7 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
     require_writable();
     co_await wait_for_unlogged();
     co_await make_space(write.space, write.purpose);
-    room = co_await make_room(write.changes.size(), write.bytes, write.room);
+    room = co_await make_room(write);
     if (log_ && room == Room::active && write.log_bytes > 0) co_await make_log_room(write.log_bytes);
     // Nobody writes meanwhile, so what holds here holds below.
     const std::optional<std::size_t> failed = co_await first_mismatch(write.expectations);
@@ -520,7 +533,9 @@ void PartitionCore::append_all(Write& write, Buffer& into) {
   }
   into.runs.splice(into.runs.end(), write.reserved);
   for (std::size_t i = 0; i < write.changes.size(); ++i) {
-    const bool fits = append(into, write.changes[i].key, write.changes[i].value, write.runs[i]);
+    const WriteBatch::Change& change = write.changes[i];
+    const bool fits = change.is_range ? append_range(into, change.key, change.value)
+                                      : append(into, change.key, change.value, write.runs[i]);
     STORE_ASSERT(fits);
   }
 }

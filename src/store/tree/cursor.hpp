@@ -48,6 +48,8 @@ class TreeCursor {
     --slot_;
     return true;
   }
+  // Behind the last entry, without going there: not valid.
+  void leave() { leaf_.reset(); }
   // Ends the move that has not arrived. Errors: corruption, io_error; the cursor is then invalid.
   monterey::Task<> arrive();
 

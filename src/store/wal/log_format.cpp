@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::array<std::uint8_t, 4> kMagic = {'s', 'l', 'o', 'g'};
 
-enum class EntryTag : std::uint8_t { put = 1, erase = 2, run = 3 };
+enum class EntryTag : std::uint8_t { put = 1, erase = 2, run = 3, range = 4 };
 
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) noexcept {
@@ -25,6 +25,12 @@ std::span<const std::byte> bytes_of(const T& value) noexcept {
 
 std::span<const std::byte> bytes_of(std::string_view text) noexcept {
   return std::as_bytes(std::span<const char>(text.data(), text.size()));
+}
+
+EntryTag tag_of(const LogEntry& entry) noexcept {
+  if (entry.is_range) return EntryTag::range;
+  if (entry.run) return EntryTag::run;
+  return entry.value ? EntryTag::put : EntryTag::erase;
 }
 
 std::size_t value_bytes_of(const LogEntry& entry) noexcept {
@@ -129,8 +135,7 @@ void RecordEncoder::next_piece() noexcept {
     case Piece::record_header:
     case Piece::value:
       piece_ = Piece::entry_header;
-      entry_header_.kind =
-          static_cast<std::uint8_t>(entry.run ? EntryTag::run : (entry.value ? EntryTag::put : EntryTag::erase));
+      entry_header_.kind = static_cast<std::uint8_t>(tag_of(entry));
       entry_header_.key_bytes = static_cast<std::uint16_t>(entry.key.size());
       entry_header_.value_bytes = static_cast<std::uint32_t>(value_bytes_of(entry));
       rest_ = bytes_of(entry_header_);
@@ -167,6 +172,18 @@ RecordDecoder::RecordDecoder(std::span<const std::byte> record) {
   }
 }
 
+bool RecordDecoder::sizes_hold(const layout::LogEntryHeader& header) const noexcept {
+  if (header.key_bytes > kMaxKeyBytes) return false;
+  const bool has_key = header.key_bytes > 0;
+  switch (static_cast<EntryTag>(header.kind)) {
+    case EntryTag::put: return has_key && header.value_bytes <= kMaxBufferedValueBytes;
+    case EntryTag::erase: return has_key && header.value_bytes == 0;
+    case EntryTag::run: return has_key && header.value_bytes == sizeof(layout::OverflowReference);
+    case EntryTag::range: return header.value_bytes <= kMaxKeyBytes;
+  }
+  return false;
+}
+
 std::optional<LogEntry> RecordDecoder::next() {
   if (left_ == 0) {
     if (error_.empty() && !rest_.empty()) error_ = fmt::format("{} bytes behind the last entry", rest_.size());
@@ -182,11 +199,7 @@ std::optional<LogEntry> RecordDecoder::next() {
   std::memcpy(&raw, rest_.data(), sizeof raw);
   rest_ = rest_.subspan(sizeof raw);
   const auto tag = static_cast<EntryTag>(raw.kind);
-  const bool sizes_hold = raw.key_bytes >= 1 && raw.key_bytes <= kMaxKeyBytes &&
-                          ((tag == EntryTag::put && raw.value_bytes <= kMaxBufferedValueBytes) ||
-                           (tag == EntryTag::erase && raw.value_bytes == 0) ||
-                           (tag == EntryTag::run && raw.value_bytes == sizeof(layout::OverflowReference)));
-  if (!sizes_hold || rest_.size() < std::size_t{raw.key_bytes} + raw.value_bytes) {
+  if (!sizes_hold(raw) || rest_.size() < std::size_t{raw.key_bytes} + raw.value_bytes) {
     return refuse(fmt::format("an entry of kind {}, a key of {} and a value of {} bytes, {} are left", raw.kind,
                               raw.key_bytes, raw.value_bytes, rest_.size()));
   }
@@ -195,6 +208,12 @@ std::optional<LogEntry> RecordDecoder::next() {
   entry.key = {text, raw.key_bytes};
   const std::string_view value(text + raw.key_bytes, raw.value_bytes);
   if (tag == EntryTag::put) entry.value = value;
+  if (tag == EntryTag::range) {
+    entry.is_range = true;
+    if (!value.empty()) entry.value = value;
+    if (!value.empty() && value <= entry.key) return refuse("a range that ends before it begins");
+    if (ranges_left_-- == 0) return refuse(fmt::format("more than {} ranges", kMaxBatchRanges));
+  }
   if (tag == EntryTag::run) {
     entry.run = load_overflow_ref(rest_.data() + raw.key_bytes);
     if (entry.run->length <= kMaxBufferedValueBytes || entry.run->length > kMaxValueBytes) {

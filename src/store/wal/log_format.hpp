@@ -82,11 +82,12 @@ class FragmentReader {
   std::string error_;
 };
 
-// One change in a record: a put, an erase (neither value nor run), or a value that lies in a run.
+// One change in a record: a put, an erase (neither value nor run), a value that lies in a run, or a range that is erased.
 struct LogEntry {
   std::string_view key;
   std::optional<std::string_view> value;
   std::optional<OverflowRef> run;
+  bool is_range = false;  // [key, value), where `key` may be empty; all from `key` on without a value
 };
 
 // The exact size of a record.
@@ -127,10 +128,13 @@ class RecordDecoder {
   const std::string& error() const noexcept { return error_; }
 
  private:
+  bool sizes_hold(const layout::LogEntryHeader& header) const noexcept;
+
   std::span<const std::byte> rest_;
   SeqNo first_seq_;
   std::uint32_t entries_ = 0;
   std::uint32_t left_ = 0;
+  std::uint32_t ranges_left_ = kMaxBatchRanges;
   std::string error_;
 };
 

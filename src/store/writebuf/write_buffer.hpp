@@ -205,6 +205,8 @@ class WriteBuffer::Iterator {
   void seek(std::string_view key) noexcept;
   // Moves to the last key < `bound`, or to the last of all without a bound.
   void seek_last_before(std::optional<std::string_view> bound) noexcept;
+  // Behind the last key, without going there: not valid.
+  void leave() noexcept { valid_ = false; }
 
   const WriteBuffer& buffer() const noexcept { return *buffer_; }
   bool valid() const noexcept { return valid_; }

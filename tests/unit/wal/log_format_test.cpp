@@ -17,8 +17,9 @@ using testing::HasSubstr;
 const OverflowRef kRun{PageNo(77), 100'000, 0xabcdef01, Generation(9)};
 
 std::vector<LogEntry> sample_entries() {
-  return {LogEntry{"apple", "red", std::nullopt}, LogEntry{"apricot", std::nullopt, std::nullopt},
-          LogEntry{"banana", std::nullopt, kRun}, LogEntry{"cherry", "", std::nullopt}};
+  return {LogEntry{"apple", "red", std::nullopt},         LogEntry{"apricot", std::nullopt, std::nullopt},
+          LogEntry{"banana", std::nullopt, kRun},         LogEntry{"date", "fig", std::nullopt, true},
+          LogEntry{"", std::nullopt, std::nullopt, true}, LogEntry{"cherry", "", std::nullopt}};
 }
 
 std::vector<std::byte> encoded(SeqNo first, const std::vector<LogEntry>& entries, std::size_t piece) {
@@ -36,13 +37,14 @@ TEST(LogFormat, ARecordComesBackWhateverThePiecesItIsWrittenIn) {
   for (const std::size_t piece : {1, 2, 7, 16, 100}) EXPECT_EQ(encoded(SeqNo(41), entries, piece), whole);
   RecordDecoder decoder(whole);
   EXPECT_EQ(decoder.first_seq(), SeqNo(41));
-  EXPECT_EQ(decoder.entries(), 4u);
+  EXPECT_EQ(decoder.entries(), 6u);
   for (const LogEntry& want : entries) {
     const auto got = decoder.next();
     ASSERT_TRUE(got) << decoder.error();
     EXPECT_EQ(got->key, want.key);
     EXPECT_EQ(got->value, want.value);
     EXPECT_EQ(got->run, want.run);
+    EXPECT_EQ(got->is_range, want.is_range);
   }
   EXPECT_FALSE(decoder.next());
   EXPECT_EQ(decoder.error(), "");
@@ -60,14 +62,34 @@ TEST(LogFormat, DamagedRecordsAreToldInWords) {
   };
   EXPECT_THAT(error_after(8, std::uint32_t{0}), HasSubstr("0 entries"));
   EXPECT_THAT(error_after(0, std::uint64_t{0}), HasSubstr("sequence number 0"));
-  EXPECT_THAT(error_after(8, std::uint32_t{5}), HasSubstr("1 entries missing"));
-  EXPECT_THAT(error_after(8, std::uint32_t{3}), HasSubstr("bytes behind the last entry"));
+  EXPECT_THAT(error_after(8, std::uint32_t{7}), HasSubstr("1 entries missing"));
+  EXPECT_THAT(error_after(8, std::uint32_t{5}), HasSubstr("bytes behind the last entry"));
   EXPECT_THAT(error_after(16, std::uint8_t{9}), HasSubstr("kind 9"));
   EXPECT_THAT(error_after(18, std::uint16_t{0}), HasSubstr("a key of 0"));
   EXPECT_THAT(error_after(20, std::uint32_t{65537}), HasSubstr("a value of 65537"));
-  EXPECT_THAT(error_after(8, std::uint32_t{4}, 1), HasSubstr("a key of 6 and a value of 0"));
+  EXPECT_THAT(error_after(8, std::uint32_t{6}, 1), HasSubstr("a key of 6 and a value of 0"));
   RecordDecoder shorter(std::vector<std::byte>(15));
   EXPECT_THAT(shorter.error(), HasSubstr("a record of 15 bytes"));
+}
+
+TEST(LogFormat, RangesThatCannotBeAreToldInWords) {
+  const auto error_of = [](const std::vector<LogEntry>& entries) {
+    const std::vector<std::byte> bytes = encoded(SeqNo(1), entries, 1u << 20);
+    RecordDecoder decoder(bytes);
+    while (decoder.next()) {
+    }
+    return decoder.error();
+  };
+  const std::string longest(kMaxKeyBytes, 'k');
+  const std::string too_long(kMaxKeyBytes + 1, 'l');
+  EXPECT_EQ(error_of({LogEntry{"", longest, std::nullopt, true}}), "");
+  EXPECT_THAT(error_of({LogEntry{"", too_long, std::nullopt, true}}), HasSubstr("a value of 1025"));
+  EXPECT_THAT(error_of({LogEntry{too_long, std::nullopt, std::nullopt, true}}), HasSubstr("a key of 1025"));
+  EXPECT_THAT(error_of({LogEntry{"b", "b", std::nullopt, true}}), HasSubstr("ends before it begins"));
+  std::vector<LogEntry> many(kMaxBatchRanges, LogEntry{"a", "b", std::nullopt, true});
+  EXPECT_EQ(error_of(many), "");
+  many.push_back(many.front());
+  EXPECT_THAT(error_of(many), HasSubstr("more than 64 ranges"));
 }
 
 TEST(LogFormat, AGroupComesBackAndItsChecksumHolds) {
