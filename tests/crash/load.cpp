@@ -1,4 +1,4 @@
-// The load: several tasks put, erase and write batches, on some keys all at once, with values of every kind of storage, while
+// The load: several tasks put, erase keys and ranges, and write batches, on some keys all at once, with values of every kind of storage, while
 // now and then one of them syncs or flushes. Each operation is in the expected state before the store hears of it.
 #include <algorithm>
 #include <array>
@@ -53,8 +53,10 @@ class Load {
         co_await monterey::sleep_for(pause);
       } else if (kind < 740) {
         co_await put(random);
-      } else if (kind < 840) {
+      } else if (kind < 830) {
         co_await erase(random);
+      } else if (kind < 840) {
+        co_await erase_range(random);
       } else {
         co_await batch(random);
       }
@@ -94,6 +96,20 @@ class Load {
     const std::string name = key_text(change.key);
     const std::uint64_t ticket = state_.begin({&change, 1});
     co_await db_.erase(name);
+    state_.acknowledge(ticket, acknowledged_);
+  }
+
+  // The texts of keys are in the order of their numbers.
+  monterey::Task<> erase_range(Random& random) {
+    const std::uint32_t first = key(random);
+    const auto count = static_cast<std::uint32_t>(between(random, 1, 30));
+    const std::uint32_t end = std::min(first + count, ExpectedState::kKeys);
+    std::vector<Change> changes;
+    for (std::uint32_t k = first; k < end; ++k) changes.push_back({k});
+    std::optional<std::string> to;
+    if (end < ExpectedState::kKeys) to = key_text(end);
+    const std::uint64_t ticket = state_.begin(changes);
+    co_await db_.erase_range(key_text(first), to);
     state_.acknowledge(ticket, acknowledged_);
   }
 

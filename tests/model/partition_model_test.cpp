@@ -143,6 +143,30 @@ class Run {
     return value;
   }
 
+  struct Range {
+    std::string from;
+    std::optional<std::string> to;
+
+    void erase_from(Model& model) const {
+      if (to && *to <= from) return;
+      model.erase(model.lower_bound(from), to ? model.lower_bound(*to) : model.end());
+    }
+  };
+
+  // Mostly of few keys, so that something is left; now and then reversed, without end, or all there is.
+  Range some_range() {
+    Range range{key(), key()};
+    const std::uint64_t kind = below(100);
+    if (kind < 80) {
+      auto end = model_.lower_bound(range.from);
+      for (std::uint64_t left = below(below(3) == 0 ? 500 : 10); left > 0 && end != model_.end(); --left) ++end;
+      if (end != model_.end()) range.to = end->first;
+    }
+    if (kind == 80) range.to.reset();
+    if (kind == 81) range.from.clear();
+    return range;
+  }
+
   std::optional<std::string> expected(const std::string& key) const { return expected(model_, key); }
   static std::optional<std::string> expected(const Model& model, const std::string& key) {
     const auto at = model.find(key);
@@ -172,10 +196,14 @@ class Run {
       const std::string v = value();
       co_await db->put(k, v);
       model_[k] = v;
-    } else if (kind < 500) {
+    } else if (kind < 490) {
       const std::string k = key();
       co_await db->erase(k);
       model_.erase(k);
+    } else if (kind < 500) {
+      const Range range = some_range();
+      co_await db->erase_range(range.from, range.to);
+      range.erase_from(model_);
     } else if (kind < 650) {
       const std::string k = key();
       const std::optional<std::string> got = co_await db->get(k);
@@ -227,9 +255,17 @@ class Run {
     WriteBatch batch;
     Model after = model_;
     const std::uint64_t changes = 1 + below(below(20) == 0 ? 2'000 : 20);
+    std::uint64_t ranges = below(4) == 0 ? below(6) : 0;
     for (std::uint64_t i = 0; i < changes; ++i) {
       const std::string k = key();
-      if (below(4) == 0) {
+      if (ranges > 0 && below(10) == 0) {
+        --ranges;
+        const Range range = some_range();
+        std::optional<std::string_view> to;
+        if (range.to) to = *range.to;
+        batch.erase_range(range.from, to);
+        range.erase_from(after);
+      } else if (below(4) == 0) {
         batch.erase(k);
         after.erase(k);
       } else {

@@ -47,7 +47,9 @@ KeySpace::KeySpace(std::uint32_t count) {
     if (i % 7 == 3) text.push_back('\0');
     index_.emplace(text, i);
     texts_.push_back(std::move(text));
+    in_order_.push_back(i);
   }
+  std::ranges::sort(in_order_, {}, [this](std::uint32_t key) { return std::string_view(texts_[key]); });
 }
 
 std::optional<std::uint32_t> KeySpace::index(std::string_view text) const {

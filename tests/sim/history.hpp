@@ -46,9 +46,12 @@ class KeySpace {
   std::uint32_t count() const { return static_cast<std::uint32_t>(texts_.size()); }
   const std::string& text(std::uint32_t key) const { return texts_[key]; }
   std::optional<std::uint32_t> index(std::string_view text) const;
+  // The indexes in the order of their texts.
+  const std::vector<std::uint32_t>& in_order() const { return in_order_; }
 
  private:
   std::vector<std::string> texts_;
+  std::vector<std::uint32_t> in_order_;
   std::unordered_map<std::string, std::uint32_t> index_;
 };
 

@@ -123,6 +123,7 @@ class Life {
 
   monterey::Task<> put(SimRandom random);
   monterey::Task<> erase(SimRandom random);
+  monterey::Task<> erase_range(SimRandom random);
   monterey::Task<> batch(SimRandom random);
   monterey::Task<> replace(SimRandom random);
   monterey::Task<> get(SimRandom random);
@@ -132,7 +133,15 @@ class Life {
   monterey::Task<> flush(SimRandom random);
   monterey::Task<std::optional<ValueId>> read(std::uint32_t key);
 
+  // Neighbouring keys, at least one, and bounds around them.
+  struct KeyRange {
+    std::vector<std::uint32_t> keys;
+    std::string from;
+    std::optional<std::string> to;
+  };
+
   std::uint32_t key(SimRandom& random) const;
+  KeyRange range(SimRandom& random) const;
   ValueId new_value(SimRandom& random, std::uint32_t op, std::uint32_t part) const;
   Seen seen(std::uint32_t key, std::optional<std::string_view> value);
   enum class Does : std::uint8_t { read, write };

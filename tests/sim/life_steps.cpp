@@ -11,6 +11,12 @@
 
 namespace store::test {
 
+namespace {
+
+constexpr std::uint32_t kUnseenPart = 1'000'000;  // of a batch: no change that counts has this number
+
+}  // namespace
+
 monterey::Task<> Life::work(unsigned task) {
   for (unsigned i = 0; i < plan_.operations && violation_.empty(); ++i) {
     const unsigned number = task * plan_.operations + i;
@@ -25,8 +31,10 @@ monterey::Task<> Life::step(SimRandom random) {
   const std::uint64_t kind = random.below(100);
   if (kind < 36) {
     co_await put(random);
-  } else if (kind < 46) {
+  } else if (kind < 44) {
     co_await erase(random);
+  } else if (kind < 46) {
+    co_await erase_range(random);
   } else if (kind < 58) {
     co_await batch(random);
   } else if (kind < 66) {
@@ -48,6 +56,18 @@ std::uint32_t Life::key(SimRandom& random) const {
   // A few keys are hot, so that tasks meet.
   const std::uint32_t count = random.percent(40) ? std::min(5u, keys_.count()) : keys_.count();
   return static_cast<std::uint32_t>(random.below(count));
+}
+
+Life::KeyRange Life::range(SimRandom& random) const {
+  const std::vector<std::uint32_t>& order = keys_.in_order();
+  const std::size_t first = random.below(order.size());
+  const std::size_t count = random.one_in(6) ? order.size() : random.between(1, 6);
+  const std::size_t end = std::min(first + count, order.size());
+  KeyRange range;
+  range.from = keys_.text(order[first]);
+  if (end < order.size()) range.to = keys_.text(order[end]);
+  for (std::size_t i = first; i < end; ++i) range.keys.push_back(order[i]);
+  return range;
 }
 
 ValueId Life::new_value(SimRandom& random, std::uint32_t op, std::uint32_t part) const {
@@ -86,6 +106,21 @@ monterey::Task<> Life::erase(SimRandom random) {
   end(op, error ? outcome_of(error, "erase", Does::write) : History::Outcome::applied);
 }
 
+// To the history a range is a batch of erases.
+monterey::Task<> Life::erase_range(SimRandom random) {
+  const KeyRange erased = range(random);
+  std::vector<History::Change> changes;
+  for (const std::uint32_t k : erased.keys) changes.push_back({k, {}});
+  const std::uint32_t op = history_.begin(History::Kind::write, std::move(changes));
+  std::exception_ptr error;
+  try {
+    co_await db_->erase_range(erased.from, erased.to);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  end(op, error ? outcome_of(error, "erase_range", Does::write) : History::Outcome::applied);
+}
+
 monterey::Task<> Life::batch(SimRandom random) {
   std::vector<Seen> expected;
   if (random.one_in(3)) {
@@ -121,6 +156,18 @@ monterey::Task<> Life::batch(SimRandom random) {
     }
   }
   WriteBatch batch;
+  if (!is_long && random.one_in(4)) {
+    // What the batch puts before its range is never seen, what it puts after it is.
+    const KeyRange erased = range(random);
+    const ValueId unseen{op_number, kUnseenPart, kMinValueBytes};
+    std::optional<std::string_view> to;
+    if (erased.to) to = *erased.to;
+    batch.put(keys_.text(erased.keys.back()), make_value(unseen));
+    batch.erase_range(erased.from, to);
+    for (const std::uint32_t k : erased.keys) {
+      if (used.insert(k).second) changes.push_back({k, {}});
+    }
+  }
   for (const History::Change& change : changes) {
     if (change.value.present()) {
       batch.put(keys_.text(change.key), make_value(change.value));
