@@ -143,6 +143,13 @@ class Partition {
   // Cost: O(1). The flush of a buffer makes one state of the tree for each snapshot or scan that was begun within it.
   [[nodiscard]] Snapshot snapshot() const;
 
+  // About how much [from, to) holds, without `to` all from `from` on, as of the last commit: what is not flushed is left out.
+  // `entries` are those of all leaves whose part of the keys the range meets: never too few, and too many by what the two leaves at its ends
+  // have outside of it. `bytes`: 4096 for each of these leaves, and, if any of them has overflow values, of all overflow blocks the share
+  // that the entries have of all entries. No leaf is read. Cost: the branches above the range, about one in a hundred pages of it.
+  [[nodiscard]] monterey::Task<RangeEstimate> approximate_range(std::string from,
+                                                                std::optional<std::string> to = std::nullopt) const;
+
   // Verifies the meta pages and every page of the last commit, not the log, which open() reads and holds to its checksums, nor
   // what is not flushed: checksums, pointers, order, counts, and that every block is reachable or
   // free, exactly once. Runs beside everything else.

@@ -63,6 +63,11 @@ struct Stats {
   std::string poisoned;
 };
 
+struct RangeEstimate {
+  std::uint64_t entries = 0;
+  std::uint64_t bytes = 0;  // that they take on the device
+};
+
 struct CheckReport {
   bool ok = false;
   std::vector<std::string> errors;  // one finding each: where, what, expected and found

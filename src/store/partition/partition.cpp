@@ -78,6 +78,9 @@ monterey::Task<> write_to(Core core, WriteBatch batch) { co_await core_of(core).
 monterey::Task<> erase_range_of(Core core, std::string from, std::optional<std::string> to) {
   co_await core_of(core).erase_range(std::move(from), std::move(to));
 }
+monterey::Task<RangeEstimate> approximate_range_of(Core core, std::string from, std::optional<std::string> to) {
+  co_return co_await core_of(core).approximate_range(std::move(from), std::move(to));
+}
 monterey::Task<> flush_of(Core core) { co_await core_of(core).flush(); }
 monterey::Task<> sync_of(Core core) { co_await core_of(core).sync(); }
 monterey::Task<> close_of(Core core) { co_await core_of(core).close(); }
@@ -91,6 +94,9 @@ monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
 monterey::Task<> Partition::write(WriteBatch batch) { return write_to(core_, std::move(batch)); }
 monterey::Task<> Partition::erase_range(std::string from, std::optional<std::string> to) {
   return erase_range_of(core_, std::move(from), std::move(to));
+}
+monterey::Task<RangeEstimate> Partition::approximate_range(std::string from, std::optional<std::string> to) const {
+  return approximate_range_of(core_, std::move(from), std::move(to));
 }
 monterey::Task<> Partition::sync() { return sync_of(core_); }
 monterey::Task<> Partition::flush() { return flush_of(core_); }

@@ -152,7 +152,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void remove_view(ViewList::iterator view);
 
   // --- the whole ---
-  monterey::Task<CheckReport> check(CheckOptions options);  // check.cpp
+  monterey::Task<CheckReport> check(CheckOptions options);                                           // check.cpp
+  monterey::Task<RangeEstimate> approximate_range(std::string from, std::optional<std::string> to);  // estimate.cpp
   Stats stats() const;
   monterey::Task<> close();
 

@@ -1,4 +1,4 @@
-// Ranges that are erased: who still sees what was in them, and what dropping it costs.
+// Ranges that are erased: who still sees what was in them, and what dropping it costs. And how much a range is said to hold.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -374,6 +374,77 @@ TEST(EraseRangeCost, AScanSeeksPastWhatIsErased) {
       });
       EXPECT_LT(counted.leaves_read, 20u);
     }
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
+// --- approximate_range ---
+
+TEST(ApproximateRange, IsExactWhereTheRangeEndsBetweenLeavesAndReadsNone) {
+  const auto disk = std::make_shared<MemDisk>();
+  const PartitionConfig config{.cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 4u << 20};
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await fill(disk, config, 1000);
+    // Where each leaf begins, and what is before it. The last key of a leaf has the next one's separator behind it.
+    std::vector<std::string> separators;
+    std::vector<std::uint64_t> before{0};
+    std::string last;
+    std::uint64_t most = 0;
+    for (const PagePointer& leaf : leaves_of(*disk)) {
+      const LeafView view(disk->block(leaf.page).data());
+      std::string first;
+      view.append_key(0, first);
+      separators.emplace_back(last.empty() ? std::string_view() : shortest_separator(last, first));
+      last.clear();
+      view.append_key(view.count() - 1, last);
+      before.push_back(before.back() + view.count());
+      most = std::max<std::uint64_t>(most, view.count());
+    }
+    const std::uint64_t seed = requested_seed().value_or(1);
+    std::mt19937_64 random(seed);
+    const Counted counted = co_await count_reads(*disk, [&]() -> monterey::Task<> {
+      RangeEstimate estimate = co_await db.approximate_range("");
+      EXPECT_EQ(estimate.entries, kManyKeys);
+      EXPECT_EQ(estimate.bytes, (separators.size() + db.stats().overflow_blocks) * kPageBytes);
+      estimate = co_await db.approximate_range("z");
+      EXPECT_LE(estimate.entries, most);
+      estimate = co_await db.approximate_range("k", "k");
+      EXPECT_EQ(estimate.entries, 0u);
+      for (int i = 0; i < 300; ++i) {
+        std::size_t a = random() % separators.size();
+        std::size_t b = random() % separators.size();
+        if (a > b) std::swap(a, b);
+        estimate = co_await db.approximate_range(separators[a], separators[b]);
+        EXPECT_EQ(estimate.entries, a == b ? 0 : before[b] - before[a]) << "--seed=" << seed;
+        std::uint64_t from = random() % kManyKeys;
+        std::uint64_t to = random() % kManyKeys;
+        if (from > to) std::swap(from, to);
+        estimate = co_await db.approximate_range(key_of(from), key_of(to));
+        EXPECT_GE(estimate.entries, to - from) << "--seed=" << seed;
+        EXPECT_LE(estimate.entries, to - from + 2 * most) << "--seed=" << seed;
+      }
+    });
+    EXPECT_EQ(counted.leaves_read, 0u);
+    EXPECT_GT(counted.branches_read, 0u);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
+TEST(ApproximateRange, OfATreeWithoutBranchesAndOfNone) {
+  const auto disk = std::make_shared<MemDisk>();
+  const PartitionConfig config = small_config();
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    co_await db.put("a", "v");
+    co_await db.put("b", "v");
+    RangeEstimate estimate = co_await db.approximate_range("");
+    EXPECT_EQ(estimate.entries, 0u) << "nothing is committed";
+    co_await db.flush();
+    estimate = co_await db.approximate_range("a");
+    EXPECT_EQ(estimate.entries, 2u);
+    EXPECT_EQ(estimate.bytes, kPageBytes);
     co_await db.close();
   };
   run_in_cluster(config.buffer_config(), task);
