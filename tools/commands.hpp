@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tools/session.hpp"
 
@@ -34,6 +35,7 @@ struct GetCommand {
 struct DelCommand {
   SessionOptions session;
   std::string key;
+  std::vector<std::string> range;  // instead of the key: its bounds, the second one "" for none
   bool escaped = false;
 };
 

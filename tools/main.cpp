@@ -130,10 +130,18 @@ class Program {
         "On a terminal a newline follows. Ends with 1 when the key is not there.\n\nExample:\n"
         "  store get app.db logo > logo.png");
 
-    CLI::App& del = add("del", "Remove a key", del_, true);
-    del.add_option("key", del_.key)->required();
+    CLI::App& del = add("del", "Remove a key, or all keys of a range", del_, true);
+    CLI::Option* key = del.add_option("key", del_.key);
+    CLI::Option* range =
+        del.add_option("--range", del_.range, "All keys from FROM on that are before TO; an empty TO is no end");
+    range->expected(2)->option_text("FROM TO")->excludes(key);
+    del.parse_complete_callback([key, range] {
+      if (key->empty() && range->empty()) throw CLI::RequiredError("key or --range");
+    });
     add_escaped(del, del_.escaped);
-    del.footer("Ends with 1 when the key is not there.\n\nExample:\n  store del app.db greeting");
+    del.footer(
+        "Ends with 1 when the key is not there. A range is removed in one step, whatever it holds.\n\n"
+        "Examples:\n  store del app.db greeting\n  store del app.db --range user:1000 user:2000");
   }
 
   void declare_scan() {

@@ -47,6 +47,11 @@ monterey::Task<ExitCode> del(Partition& db, std::string_view key) {
   co_return ExitCode::done;
 }
 
+monterey::Task<ExitCode> del_range(Partition& db, std::string from, std::optional<std::string> to) {
+  co_await db.erase_range(std::move(from), std::move(to));
+  co_return ExitCode::done;
+}
+
 }  // namespace
 
 ExitCode run(const PutCommand& command) {
@@ -63,6 +68,13 @@ ExitCode run(const GetCommand& command) {
 }
 
 ExitCode run(const DelCommand& command) {
+  if (!command.range.empty()) {
+    const std::string from = typed(command.range.front(), command.escaped);
+    std::optional<std::string> to = typed(command.range.back(), command.escaped);
+    if (to->empty()) to.reset();
+    const Work work = [&](Partition& db, const FileBlockDevice&) { return del_range(db, from, to); };
+    return with_store(command.session, Access::write, work);
+  }
   const std::string key = typed(command.key, command.escaped);
   const Work work = [&](Partition& db, const FileBlockDevice&) { return del(db, key); };
   return with_store(command.session, Access::write, work);

@@ -68,6 +68,29 @@ class Records(Case):
         line = self.run_store("scan", self.db, "--from", "m", "--format", "jsonl")[0]
         self.assertEqual(json.loads(line), {"key": "m\tx", "value": "v-41"})
 
+    def test_del_range(self):
+        keys = [f"k{i:03}" for i in range(40)] + ["l", "m\tx"]
+        self.run_store("load", self.db, "--format", "jsonl",
+                       stdin="".join(json.dumps({"key": key, "value": "v" * 3000}) + "\n" for key in keys).encode())
+
+        def left():
+            return self.run_store("scan", self.db, "--keys")[0].decode().splitlines()
+        self.run_store("del", self.db, "--range", "k010", "k030")
+        self.assertEqual(left(), keys[:10] + keys[30:41] + ["m\\tx"])
+        self.run_store("del", self.db, "--range", "k010", "k030")
+        self.run_store("del", self.db, "--range", "z", "a")
+        self.run_store("del", "--escaped", "--range", "l", r"m\tx", self.db)
+        self.assertEqual(left(), keys[:10] + keys[30:40] + ["m\\tx"])
+        self.run_store("del", self.db, "--range", "k035", "")
+        self.assertEqual(left(), keys[:10] + keys[30:35])
+        self.run_store("del", self.db, "--range", "", "")
+        self.assertEqual(left(), [])
+        self.assertEqual(json.loads(self.run_store("stat", self.db, "--json")[0])["overflow_blocks"], 0)
+        self.check_clean()
+        self.run_store("del", self.db, expect=USAGE)
+        self.run_store("del", self.db, "--range", "a", expect=USAGE)
+        self.run_store("del", self.db, "a", "--range", "a", "b", expect=USAGE)
+
     def test_stat_and_check(self):
         self.run_store("load", self.db, stdin=b"".join(b"%d\t%s\n" % (i, b"v" * i) for i in range(2000)))
         stat = json.loads(self.run_store("stat", self.db, "--json")[0])
