@@ -229,6 +229,18 @@ TEST(OutOfMemory, ALargeBatchIsAppliedWholeOrNotAtAll) {
   fail_each(verb, 20);
 }
 
+TEST(OutOfMemory, ARangeIsErasedWholeOrNotAtAllAndItsFlushIsTriedAgain) {
+  Verb verb;
+  verb.run = [](Partition& db) -> monterey::Task<> {
+    return [](Partition* from) -> monterey::Task<> {
+      co_await from->erase_range("key000100", "m");
+      co_await from->flush();
+    }(&db);
+  };
+  verb.apply = [](Model& model) { model.erase(model.lower_bound("key000100"), model.lower_bound("m")); };
+  fail_each(verb, 50);
+}
+
 TEST(OutOfMemory, AFlushIsTriedAgain) {
   Verb verb;
   verb.run = [](Partition& db) -> monterey::Task<> { return db.flush(); };
