@@ -55,6 +55,9 @@ monterey::Task<> pin(const Partition& db, std::string_view key, std::optional<Pi
 }
 monterey::Task<> put(Partition& db, std::string_view key, std::string_view value) { co_await db.put(key, value); }
 monterey::Task<> erase(Partition& db, std::string_view key) { co_await db.erase(key); }
+monterey::Task<> estimate(const Partition& db, std::string from) {
+  static_cast<void>(co_await db.approximate_range(std::move(from)));
+}
 
 // What a whole scan has seen.
 struct Seen {
@@ -122,7 +125,7 @@ class Exercise {
     expect(many, "get_many failed");
   }
 
-  // Puts, long values and erases among what is there, under a scan and a pinned value; then a flush.
+  // Puts, long values, erases and a range among what is there, under a scan and a pinned value; then a flush.
   monterey::Task<> write() {
     std::optional<PinnedValue> pinned;
     static_cast<void>(co_await succeeds(pin(db_, keys_.front(), &pinned)));
@@ -145,6 +148,10 @@ class Exercise {
     }
     const std::string value(700, 'v');
     for (int i = 0; i < 24; ++i) co_await change(put(db_, "n" + std::to_string(i * 37 % 24), value));
+    co_await change(db_.flush());
+    co_await change(estimate(db_, keys_.front()));
+    co_await change(db_.erase_range(keys_.front(), keys_[keys_.size() / 2]));
+    co_await change(put(db_, keys_.front().substr(0, 900) + "+", value));
     co_await change(db_.flush());
   }
 

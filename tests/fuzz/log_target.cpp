@@ -92,6 +92,7 @@ monterey::Task<> make_logged_store(Disk disk, Disk* crashed) {
   Partition db = co_await open(disk, WalMode::per_op);
   for (const char* key : {"a", "key000003", "m", "z"}) co_await db.put(key, "value");
   co_await db.erase("early3");
+  co_await db.erase_range("early5", "early7");
   const std::string long_value(kMaxBufferedValueBytes + 3000, 'l');
   co_await db.put("long", long_value);
   WriteBatch batch;  // more than a group holds
@@ -272,9 +273,11 @@ class LogDamage {
     texts.reserve(2 * entries.size());
     for (LogEntry& entry : entries) {
       entry.key = texts.emplace_back(input_.text().substr(0, 100) + "k");
-      const std::uint8_t what = input_.byte() % 3;
+      const std::uint8_t what = input_.byte() % 4;
       if (what == 0) entry.value = texts.emplace_back(input_.text());
       if (what == 1) entry.run = any_run();
+      if (what == 2) entry.is_range = true;
+      if (what == 2 && input_.byte() % 2 == 0) entry.value = texts.emplace_back(input_.text());
     }
     const SeqNo seq(input_.byte() % 2 == 0 ? store_.meta.last_merged.value + input_.byte() : input_.hostile_number());
     std::vector<std::byte> record(record_bytes(entries));
