@@ -98,6 +98,12 @@ monterey::Task<> expect_full_but_whole(DiskPtr disk, std::size_t value_bytes) {
   auto last = co_await open_on(disk);
   co_await expect_holds(last, model);
   co_await expect_clean(last);
+  // It is full again; the reserve lets it erase a range, too.
+  co_await last.erase_range(numbered("key", 3), numbered("key", count));
+  model.erase(model.lower_bound(numbered("key", 3)), model.lower_bound(numbered("key", count)));
+  co_await last.flush();
+  co_await expect_holds(last, model);
+  co_await expect_clean(last);
   co_await last.close();
 }
 
