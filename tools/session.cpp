@@ -21,9 +21,12 @@ class ObservedDevice final : public BlockDevice {
     observer_(into.size() / kBlockBytes);
     return device_->read(first, into, io_class);
   }
-  monterey::Task<> read_scattered(PageNo first, std::span<const BlockSpan> pages, monterey::IoClass io_class) override {
-    observer_(pages.size());
-    return device_->read_scattered(first, pages, io_class);
+  monterey::Task<> read_scattered(PageNo first, std::span<const BlockSpan> pieces,
+                                  monterey::IoClass io_class) override {
+    std::size_t bytes = 0;
+    for (const BlockSpan piece : pieces) bytes += piece.size();
+    observer_(bytes / kBlockBytes);
+    return device_->read_scattered(first, pieces, io_class);
   }
   monterey::Task<> write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) override {
     return device_->write(first, from, io_class);

@@ -20,7 +20,7 @@
 
 namespace store {
 
-using BlockSpan = std::span<std::byte, 4096>;
+using BlockSpan = std::span<std::byte>;  // memory for whole blocks
 
 class BlockDevice {
  public:
@@ -34,9 +34,9 @@ class BlockDevice {
   // part of the data. Suspends.
   virtual monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) = 0;
 
-  // Reads one block after the other from `first` on, each into a page of its own, as one operation where the device has such.
-  // Requires what read() does; the pages stay as long as what they name. Errors: the pages may hold part of the data. Suspends.
-  virtual monterey::Task<> read_scattered(PageNo first, std::span<const BlockSpan> pages, monterey::IoClass io_class);
+  // Reads one block after the other from `first` on, into one of `pieces` after the other, as one operation where the device has
+  // such. Requires what read() does of each piece; `pieces` stays as long as what it names. Errors: the pieces may hold part of the data. Suspends.
+  virtual monterey::Task<> read_scattered(PageNo first, std::span<const BlockSpan> pieces, monterey::IoClass io_class);
 
   // Writes whole blocks from `first` on. Requires what read() does. Errors: any part may have been written. Suspends.
   // Durability: none before the next sync().

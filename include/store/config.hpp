@@ -50,6 +50,10 @@ struct ScanOptions {
   std::uint32_t prefetch_pages = 1024;                              // read-ahead grows up to this; 0 turns it off
 };
 
+struct GetIntoOptions {
+  std::uint64_t offset = 0;  // of the first byte of the value that is wanted
+};
+
 struct CheckOptions {
   std::size_t max_errors = 100;  // the check stops after so many findings
 };
@@ -59,6 +63,6 @@ inline constexpr std::nullopt_t unbounded = std::nullopt;
 
 static_assert(std::is_trivially_destructible_v<PartitionConfig> && std::is_trivially_destructible_v<CreateOptions> &&
               std::is_trivially_destructible_v<OpenOptions> && std::is_trivially_destructible_v<ScanOptions> &&
-              std::is_trivially_destructible_v<CheckOptions>);
+              std::is_trivially_destructible_v<GetIntoOptions> && std::is_trivially_destructible_v<CheckOptions>);
 
 }  // namespace store

@@ -6,7 +6,7 @@
 // Keys are 1 to 1024 bytes, ordered as unsigned bytes; values 0 bytes to 1 GiB. Every call below throws store::Error:
 // invalid_argument beyond the limits (nothing changed), closed after close(), corruption when a page that the call needs
 // is damaged, io_error when the device failed; calls that write also no_space (a write: nothing applied), read_only and
-// poisoned. What is awaited directly (get, contains, get_pinned, get_many, put, erase, compare_and_put) must be awaited in the
+// poisoned. What is awaited directly (get, contains, get_pinned, get_into, get_many, put, erase, compare_and_put) must be awaited in the
 // expression that makes it; its keys and values must live until that await returns.
 #pragma once
 
@@ -101,6 +101,15 @@ class Partition {
   // The value without a copy: the page stays pinned while the PinnedValue lives. Beyond half the frames, and for values
   // in the write buffer or an overflow run, the PinnedValue owns a copy.
   detail::GetPinnedOperation get_pinned(std::string_view key) const { return {source(), key}; }
+  // Copies bytes of the value from options.offset on, as many as there are and `into` holds, and returns the size of the whole
+  // value; one with offset at or beyond its end copies nothing. An overflow value is read by one I/O of the blocks that are needed,
+  // past the cache, and straight into `into` where a block of the value falls on 4096-aligned memory there; of a value
+  // over 64 KiB only the pieces of 64 KiB that are touched are read, and the checksums of all of them, which may be another I/O. Errors: after
+  // one, what `into` holds is not to be used.
+  detail::GetIntoOperation get_into(std::string_view key, std::span<std::byte> into,
+                                    GetIntoOptions options = {}) const {
+    return {source(), key, into, options};
+  }
   // The values of all `keys`, in their order. Lookups are interleaved and misses are read together, up to io_depth. The
   // span and its keys must live until the await returns.
   detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {source(), keys}; }

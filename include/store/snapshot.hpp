@@ -9,6 +9,7 @@
 // The calls are Partition's, with the same rules and errors.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,6 +30,10 @@ class Snapshot {
   detail::GetOperation get(std::string_view key) const { return {source(), key}; }
   detail::ContainsOperation contains(std::string_view key) const { return {source(), key}; }
   detail::GetPinnedOperation get_pinned(std::string_view key) const { return {source(), key}; }
+  detail::GetIntoOperation get_into(std::string_view key, std::span<std::byte> into,
+                                    GetIntoOptions options = {}) const {
+    return {source(), key, into, options};
+  }
   detail::GetManyOperation get_many(std::span<const std::string_view> keys) const { return {source(), keys}; }
 
   // The entries of [from, to) in key order, as of the snapshot.

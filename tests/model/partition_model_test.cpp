@@ -208,6 +208,7 @@ class Run {
       const std::string k = key();
       const std::optional<std::string> got = co_await db->get(k);
       expect_same("get", got, expected(k));
+      if (below(4) == 0) co_await get_into(*db, k, expected(k));
     } else if (kind < 680) {
       const std::string k = key();
       const auto got = co_await db->get_pinned(k);
@@ -237,6 +238,22 @@ class Run {
     } else {
       co_await compare_all(*db);
     }
+  }
+
+  // A part of the value, perhaps beyond its end, of a partition or a snapshot.
+  template <class From>
+  monterey::Task<> get_into(const From& from, const std::string& k, const std::optional<std::string>& want) {
+    const std::uint64_t size = want ? want->size() : 0;
+    GetIntoOptions options;
+    options.offset = below(3) == 0 ? 0 : below(size + 10);
+    std::string into(below(2) == 0 ? size : below(size + 10), '?');
+    const std::optional<std::size_t> got = co_await from.get_into(k, std::as_writable_bytes(std::span(into)), options);
+    EXPECT_EQ(got.has_value(), want.has_value()) << where() << ": get_into";
+    if (!got || !want) co_return;
+    EXPECT_EQ(*got, size) << where() << ": get_into";
+    std::string expected_part = want->substr(std::min(options.offset, size), into.size());
+    expected_part.resize(into.size(), '?');
+    EXPECT_TRUE(into == expected_part) << where() << ": get_into, " << into.size() << " bytes from " << options.offset;
   }
 
   monterey::Task<> many(Partition& db) {
@@ -363,6 +380,7 @@ class Run {
       const std::string k = key();
       const std::optional<std::string> got = co_await open.snapshot.get(k);
       expect_same("get of a snapshot", got, expected(*open.model, k));
+      if (below(4) == 0) co_await get_into(open.snapshot, k, expected(*open.model, k));
       const auto pinned = co_await open.snapshot.get_pinned(k);
       std::optional<std::string> copy;
       if (pinned) copy.emplace(pinned->view());

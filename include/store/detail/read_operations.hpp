@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <store/config.hpp>
 #include <store/detail/operation.hpp>
 #include <store/pinned_value.hpp>
 #include <string>
@@ -70,6 +71,24 @@ class [[nodiscard]] GetPinnedOperation final : public Operation<GetPinnedOperati
   ReadSource source_;
   std::string_view key_;
   std::optional<PinnedValue> result_;
+};
+
+class [[nodiscard]] GetIntoOperation final : public Operation<GetIntoOperation, std::optional<std::size_t>> {
+ private:
+  friend class store::Partition;
+  friend class store::Snapshot;
+  friend class Operation<GetIntoOperation, std::optional<std::size_t>>;
+  GetIntoOperation(ReadSource source, std::string_view key, std::span<std::byte> into, GetIntoOptions options)
+      : source_(source), key_(key), into_(into), options_(options) {}
+  bool try_now();
+  std::optional<std::size_t> take() const { return result_; }
+  monterey::Task<std::optional<std::size_t>> later();
+
+  ReadSource source_;
+  std::string_view key_;
+  std::span<std::byte> into_;
+  GetIntoOptions options_;
+  std::optional<std::size_t> result_;
 };
 
 using PinnedValues = std::vector<std::optional<PinnedValue>>;

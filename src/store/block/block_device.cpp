@@ -5,12 +5,16 @@
 
 namespace store {
 
-monterey::Task<> BlockDevice::read_scattered(PageNo first, std::span<const BlockSpan> pages,
+monterey::Task<> BlockDevice::read_scattered(PageNo first, std::span<const BlockSpan> pieces,
                                              monterey::IoClass io_class) {
-  std::vector<std::byte> whole(pages.size() * BlockSpan::extent);
+  std::size_t bytes = 0;
+  for (const BlockSpan piece : pieces) bytes += piece.size();
+  std::vector<std::byte> whole(bytes);
   co_await read(first, whole, io_class);
-  for (std::size_t i = 0; i < pages.size(); ++i) {
-    std::memcpy(pages[i].data(), whole.data() + i * BlockSpan::extent, BlockSpan::extent);
+  const std::byte* from = whole.data();
+  for (const BlockSpan piece : pieces) {
+    std::memcpy(piece.data(), from, piece.size());
+    from += piece.size();
   }
 }
 

@@ -98,19 +98,24 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     }
   }
 
-  Task<> read_scattered(PageNo first, std::span<const BlockSpan> pages, IoClass io_class) override {
-    const bool all_aligned = std::ranges::all_of(pages, [](BlockSpan page) { return aligned(page.data()); });
+  Task<> read_scattered(PageNo first, std::span<const BlockSpan> pieces, IoClass io_class) override {
+    const bool all_aligned = std::ranges::all_of(
+        pieces, [](BlockSpan piece) { return aligned(piece.data()) && piece.size() % kPageBytes == 0; });
     if (shape_.direct && !all_aligned) {
-      co_await BlockDevice::read_scattered(first, pages, io_class);
+      co_await BlockDevice::read_scattered(first, pieces, io_class);
       co_return;
     }
     const InFlight guard(*this);
-    require_range("read", first, pages.size() * kPageBytes);
-    std::vector<iovec> pieces;
-    pieces.reserve(pages.size());
-    for (const BlockSpan page : pages) pieces.push_back({.iov_base = page.data(), .iov_len = page.size()});
-    const std::size_t got = co_await file_.readv(byte_offset(first), pieces, io_class);
-    require_whole(byte_offset(first), got, pages.size() * kPageBytes);
+    std::size_t bytes = 0;
+    std::vector<iovec> memory;
+    memory.reserve(pieces.size());
+    for (const BlockSpan piece : pieces) {
+      memory.push_back({.iov_base = piece.data(), .iov_len = piece.size()});
+      bytes += piece.size();
+    }
+    require_range("read", first, bytes);
+    const std::size_t got = co_await file_.readv(byte_offset(first), memory, io_class);
+    require_whole(byte_offset(first), got, bytes);
   }
 
   Task<> write(PageNo first, std::span<const std::byte> from, IoClass io_class) override {

@@ -60,20 +60,26 @@ std::string verify_crc_table(std::span<const std::byte> table, const OverflowRef
   return computed == ref.crc ? std::string{} : crc_mismatch("the table", computed, ref.crc, ref);
 }
 
+std::string verify_chunk(std::uint32_t computed, std::uint64_t chunk, std::span<const std::byte> table,
+                         const OverflowRef& ref) {
+  STORE_ASSERT(table.size() == table_bytes(ref.length) && chunk < chunk_count(ref.length));
+  const bool has_table = has_crc_table(ref.length);
+  const auto expected = has_table ? load<std::uint32_t>(table.data() + chunk * sizeof(std::uint32_t)) : ref.crc;
+  if (computed == expected || planted(Planted::run_crc_skipped)) return {};
+  if (!has_table) return crc_mismatch("the value", computed, expected, ref);
+  return crc_mismatch(fmt::format("byte {} on", chunk * kCrcChunkBytes).c_str(), computed, expected, ref);
+}
+
 std::string verify_part(std::span<const std::byte> bytes, RunPart part, std::span<const std::byte> table,
                         const OverflowRef& ref) {
   STORE_ASSERT(table.size() == table_bytes(ref.length));
   STORE_ASSERT(part.offset % kCrcChunkBytes == 0);
   STORE_ASSERT(bytes.size() == part.bytes && part.offset + part.bytes <= ref.length);
   STORE_ASSERT(part.bytes % kCrcChunkBytes == 0 || part.offset + part.bytes == ref.length);
-  const std::byte* expected = table.data() + part.offset / kCrcChunkBytes * sizeof(std::uint32_t);
   for (std::size_t offset = 0; offset < bytes.size(); offset += kCrcChunkBytes) {
     const std::uint32_t computed = crc32c(bytes.subspan(offset, std::min(kCrcChunkBytes, bytes.size() - offset)));
-    if (computed != load<std::uint32_t>(expected) && !planted(Planted::run_crc_skipped)) {
-      return crc_mismatch(fmt::format("byte {} on", part.offset + offset).c_str(), computed,
-                          load<std::uint32_t>(expected), ref);
-    }
-    expected += sizeof(std::uint32_t);
+    std::string wrong = verify_chunk(computed, (part.offset + offset) / kCrcChunkBytes, table, ref);
+    if (!wrong.empty()) return wrong;
   }
   return {};
 }
@@ -86,8 +92,7 @@ std::string verify_run(std::span<const std::byte> run, const OverflowRef& ref) {
     if (std::string wrong = verify_crc_table(table, ref); !wrong.empty()) return wrong;
     return verify_part(value, {0, ref.length}, table, ref);
   }
-  const std::uint32_t computed = planted(Planted::run_crc_skipped) ? ref.crc : crc32c(value);
-  return computed == ref.crc ? std::string{} : crc_mismatch("the value", computed, ref.crc, ref);
+  return verify_chunk(crc32c(value), 0, {}, ref);
 }
 
 RunPart covering_part(std::uint64_t length, std::uint64_t offset, std::uint64_t bytes) noexcept {

@@ -64,6 +64,11 @@ std::uint32_t seal_run(std::span<std::byte> run, std::uint64_t length) noexcept;
 // reference.
 std::uint32_t build_crc_table(std::span<const std::byte> value, std::span<std::byte> table) noexcept;
 
+// Checks a chunk by the CRC that its bytes give, or the value that has no table and is chunk 0. Requires: the table is good.
+// Returns an empty string or which check failed.
+std::string verify_chunk(std::uint32_t computed, std::uint64_t chunk, std::span<const std::byte> table,
+                         const OverflowRef& ref);
+
 // Checks a whole run as read: `run` is run_blocks(ref.length) blocks. Returns an empty string or which check failed.
 std::string verify_run(std::span<const std::byte> run, const OverflowRef& ref);
 

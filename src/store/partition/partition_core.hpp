@@ -119,12 +119,16 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool try_get(std::string_view key, const View* view, std::optional<std::string>& result);
   bool try_contains(std::string_view key, const View* view, bool& result);
   bool try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result);
+  bool try_get_into(std::string_view key, const View* view, std::span<std::byte> into, GetIntoOptions options,
+                    std::optional<std::size_t>& size);
   bool try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result);
   Found take_missed() { return missed_; }
   std::vector<Missed> take_missed_many() { return std::move(missed_many_); }
   monterey::Task<std::optional<std::string>> get(std::string_view key, const View* view, Found found);
   monterey::Task<bool> contains(std::string_view key, const View* view, Found found);
   monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key, const View* view, Found found);
+  monterey::Task<std::optional<std::size_t>> get_into(std::string_view key, const View* view, std::span<std::byte> into,
+                                                      GetIntoOptions options, Found found);
   // Keeps the view.
   monterey::Task<PinnedValues> get_many(std::span<const std::string_view> keys, std::shared_ptr<const View> view,
                                         PinnedValues result, std::vector<Missed> missed);

@@ -248,6 +248,58 @@ monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string
   co_return std::move(result);
 }
 
+namespace {
+
+// Copies what is wanted of a value that is in memory.
+void copy_part(std::string_view value, std::uint64_t offset, std::span<std::byte> into) {
+  if (offset >= value.size() || into.empty()) return;
+  std::memcpy(into.data(), value.data() + offset, std::min<std::size_t>(into.size(), value.size() - offset));
+}
+
+}  // namespace
+
+bool PartitionCore::try_get_into(std::string_view key, const View* view, std::span<std::byte> into,
+                                 GetIntoOptions options, std::optional<std::size_t>& size) {
+  require_open();
+  check_key(key);
+  const Found found = find(key, view);
+  const bool has_part = found.kind == Found::Kind::run && options.offset < found.run.length && !into.empty();
+  if (found.kind == Found::Kind::missing || has_part) {
+    missed_ = found;
+    return false;
+  }
+  if (found.kind == Found::Kind::run) size = found.run.length;
+  if (found.kind == Found::Kind::bytes) {
+    size = found.bytes.size();
+    copy_part(found.bytes, options.offset, into);
+  }
+  ++counters_.gets;
+  return true;
+}
+
+monterey::Task<std::optional<std::size_t>> PartitionCore::get_into(std::string_view key, const View* view,
+                                                                   std::span<std::byte> into, GetIntoOptions options,
+                                                                   Found found) {
+  require_open();
+  const ReadHold hold(*this, view);
+  ++counters_.gets;
+  if (found.kind == Found::Kind::missing) {
+    const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
+    found = found_in_leaf(leaf.data(), key, found.at);
+    if (found.kind == Found::Kind::absent) co_return std::nullopt;
+    if (found.kind == Found::Kind::bytes) {
+      copy_part(found.bytes, options.offset, into);
+      co_return found.bytes.size();
+    }
+  }
+  const std::uint64_t length = found.run.length;
+  if (options.offset < length && !into.empty()) {
+    const std::span<std::byte> part = into.first(std::min<std::size_t>(into.size(), length - options.offset));
+    co_await read_run_part(*device_, found.run, options.offset, part, monterey::IoClass::foreground);
+  }
+  co_return length;
+}
+
 bool PartitionCore::try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result) {
   require_open();
   for (const std::string_view key : keys) check_key(key);

@@ -46,6 +46,14 @@ monterey::Task<std::optional<PinnedValue>> GetPinnedOperation::later() {
   return core.get_pinned(key_, view_of(source_), core.take_missed());
 }
 
+bool GetIntoOperation::try_now() {
+  return core_of(source_).try_get_into(key_, view_of(source_), into_, options_, result_);
+}
+monterey::Task<std::optional<std::size_t>> GetIntoOperation::later() {
+  PartitionCore& core = core_of(source_);
+  return core.get_into(key_, view_of(source_), into_, options_, core.take_missed());
+}
+
 bool GetManyOperation::try_now() { return core_of(source_).try_get_many(keys_, view_of(source_), result_); }
 monterey::Task<PinnedValues> GetManyOperation::later() {
   PartitionCore& core = core_of(source_);

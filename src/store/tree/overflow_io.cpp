@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <exception>
+#include <monterey/preempt.hpp>
 #include <monterey/when_all.hpp>
 #include <new>
 #include <store/error.hpp>
@@ -31,25 +33,140 @@ std::shared_ptr<std::byte[]> allocate_aligned(std::size_t bytes) {
   return std::shared_ptr<std::byte[]>(memory, [](std::byte* p) { ::operator delete(p, kAlignment); });
 }
 
+namespace {
+
+void require_on_device(const BlockDevice& device, const OverflowRef& run) {
+  if (run.length <= kMaxValueBytes && run_extent(run).end() <= device.size_blocks()) return;
+  throw Error(Errc::corruption, fmt::format("{}: overflow run of {} bytes at block {}: it ends behind the device's {} "
+                                            "blocks; restore from a backup or salvage the store",
+                                            device.name(), run.length, run.first.value, device.size_blocks()));
+}
+
+void require_sound(const BlockDevice& device, const OverflowRef& run, const std::string& damage) {
+  if (damage.empty()) return;
+  throw Error(Errc::corruption,
+              fmt::format("{}: overflow run of {} bytes at block {}: {}; restore from a backup or salvage the store",
+                          device.name(), run.length, run.first.value, damage));
+}
+
+}  // namespace
+
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class) {
-  const Extent extent = run_extent(run);
-  if (run.length > kMaxValueBytes || extent.end() > device.size_blocks()) {
-    throw Error(Errc::corruption,
-                fmt::format("{}: overflow run of {} bytes at block {}: it ends behind the device's {} "
-                            "blocks; restore from a backup or salvage the store",
-                            device.name(), run.length, run.first.value, device.size_blocks()));
-  }
-  const std::size_t bytes = std::size_t{extent.count} * kPageBytes;
+  require_on_device(device, run);
+  const std::size_t bytes = std::size_t{run_extent(run).count} * kPageBytes;
   RunValue value{allocate_aligned(bytes), run.length};
   const std::span<std::byte> memory(value.memory.get(), bytes);
   co_await device.read(run.first, memory, io_class);
-  const std::string damage = verify_run(memory, run);
-  if (!damage.empty()) {
-    throw Error(Errc::corruption,
-                fmt::format("{}: overflow run of {} bytes at block {}: {}; restore from a backup or salvage the store",
-                            device.name(), run.length, run.first.value, damage));
-  }
+  require_sound(device, run, verify_run(memory, run));
   co_return std::move(value);
+}
+
+namespace {
+
+constexpr std::uint64_t block_begin(std::uint64_t byte) { return byte / kPageBytes * kPageBytes; }
+constexpr std::uint64_t block_end(std::uint64_t byte) { return block_begin(byte + kPageBytes - 1); }
+
+// What is read of a run for a part of its value, and where to. All positions are bytes from the run's start, of whole blocks.
+struct PartRead {
+  struct Piece {
+    std::uint64_t begin = 0;
+    std::span<std::byte> memory;
+
+    std::uint64_t end() const { return begin + memory.size(); }
+  };
+
+  PartRead(const OverflowRef& run, std::uint64_t offset, std::span<std::byte> into)
+      : part(covering_part(run.length, offset, into.size())) {
+    const std::uint64_t run_end = run_blocks(run.length) * kPageBytes;
+    const std::uint64_t table_begin = block_begin(table_offset(run.length));
+    std::uint64_t end = block_end(part.offset + part.bytes);
+    const bool is_table_apart = has_crc_table(run.length) && table_begin > end;
+    if (has_crc_table(run.length) && !is_table_apart) end = run_end;
+    // The blocks whose every byte is wanted, if the memory for them can take blocks.
+    std::uint64_t direct_begin = block_end(offset);
+    std::uint64_t direct_end = block_begin(offset + into.size());
+    std::byte* const direct = into.data() + (direct_begin - offset);
+    if (direct_begin >= direct_end || reinterpret_cast<std::uintptr_t>(direct) % kPageBytes != 0) {
+      direct_begin = direct_end = part.offset;
+    }
+    const auto head_bytes = static_cast<std::size_t>(direct_begin - part.offset);
+    const auto tail_bytes = static_cast<std::size_t>(end - direct_end);
+    const auto table_apart_bytes = static_cast<std::size_t>(is_table_apart ? run_end - table_begin : 0);
+    bounce = allocate_aligned(head_bytes + tail_bytes + table_apart_bytes);
+    pieces[0] = {part.offset, std::span(bounce.get(), head_bytes)};
+    pieces[1] = {direct_begin, std::span(direct, static_cast<std::size_t>(direct_end - direct_begin))};
+    pieces[2] = {direct_end, std::span(bounce.get() + head_bytes, tail_bytes)};
+    table_apart = {table_begin, std::span(bounce.get() + head_bytes + tail_bytes, table_apart_bytes)};
+    if (has_crc_table(run.length)) {
+      const Piece& within = is_table_apart ? table_apart : pieces[2];
+      table = within.memory.subspan(static_cast<std::size_t>(table_offset(run.length) - within.begin));
+    }
+    for (const Piece& piece : pieces) {
+      if (!piece.memory.empty()) reads[read_count++] = piece.memory;
+    }
+  }
+
+  // The CRC of bytes [begin, end), wherever they lie.
+  std::uint32_t crc_of(std::uint64_t begin, std::uint64_t end) const {
+    std::uint32_t crc = 0;
+    for (const Piece& piece : pieces) {
+      const std::uint64_t from = std::max(begin, piece.begin);
+      const std::uint64_t to = std::min(end, piece.end());
+      if (from < to) crc = crc32c(piece.memory.subspan(from - piece.begin, to - from), crc);
+    }
+    return crc;
+  }
+
+  // Brings what was read beside `into` to its place there.
+  void copy_to(std::uint64_t offset, std::span<std::byte> into) const {
+    for (const Piece& piece : {pieces[0], pieces[2]}) {
+      const std::uint64_t from = std::max(offset, piece.begin);
+      const std::uint64_t to = std::min(offset + into.size(), piece.end());
+      if (from < to) std::memcpy(into.data() + (from - offset), piece.memory.data() + (from - piece.begin), to - from);
+    }
+  }
+
+  RunPart part;
+  std::shared_ptr<std::byte[]> bounce;
+  std::array<Piece, 3>
+      pieces;  // in order: before the direct blocks, those, and behind them with the table if it is near
+  Piece table_apart;
+  std::span<const std::byte> table;
+  std::array<BlockSpan, 3> reads;  // the pieces that are not empty
+  std::size_t read_count = 0;
+};
+
+}  // namespace
+
+monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64_t offset, std::span<std::byte> into,
+                               monterey::IoClass io_class) {
+  STORE_ASSERT(!into.empty());
+  STORE_ASSERT(offset < run.length && into.size() <= run.length - offset);
+  require_on_device(device, run);
+  const PartRead read(run, offset, into);
+  const auto block_at = [&run](std::uint64_t byte) {
+    return PageNo(static_cast<std::uint32_t>(run.first.value + byte / kPageBytes));
+  };
+  const std::span<const BlockSpan> memory(read.reads.data(), read.read_count);
+  std::vector<monterey::Task<>> reads;
+  if (memory.size() == 1) {
+    reads.push_back(device.read(block_at(read.part.offset), memory[0], io_class));
+  } else {
+    reads.push_back(device.read_scattered(block_at(read.part.offset), memory, io_class));
+  }
+  if (!read.table_apart.memory.empty()) {
+    reads.push_back(device.read(block_at(read.table_apart.begin), read.table_apart.memory, io_class));
+  }
+  co_await monterey::when_all(std::move(reads));
+  if (!read.table.empty()) require_sound(device, run, verify_crc_table(read.table, run));
+  const std::uint64_t end = read.part.offset + read.part.bytes;
+  const std::uint64_t step = read.table.empty() ? run.length : kCrcChunkBytes;
+  for (std::uint64_t at = read.part.offset; at < end; at += step) {
+    const std::uint32_t crc = read.crc_of(at, std::min(at + step, end));
+    require_sound(device, run, verify_chunk(crc, at / step, read.table, run));
+    co_await monterey::maybe_yield();
+  }
+  read.copy_to(offset, into);
 }
 
 namespace {

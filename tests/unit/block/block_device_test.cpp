@@ -111,10 +111,11 @@ TEST_P(BlockDeviceTest, HoldsWhatWasWritten) {
       } else {
         std::ranges::fill(bytes, std::byte{0xaa});
         if (random() % 2 == 0) {
-          std::vector<BlockSpan> pages;
-          for (std::size_t at = 0; at < bytes.size(); at += kBlock)
-            pages.emplace_back(bytes.subspan(at).first<kBlock>());
-          co_await device->read_scattered(PageNo(first), pages, io_class);
+          std::vector<BlockSpan> pieces;
+          for (std::size_t at = 0; at < bytes.size(); at += pieces.back().size()) {
+            pieces.push_back(bytes.subspan(at, std::min((1 + random() % 3) * kBlock, bytes.size() - at)));
+          }
+          co_await device->read_scattered(PageNo(first), pieces, io_class);
         } else {
           co_await device->read(PageNo(first), bytes, io_class);
         }

@@ -46,6 +46,7 @@ using Db = Partition&;
 using Get = decltype(std::declval<Db>().get(Key()));
 using Contains = decltype(std::declval<Db>().contains(Key()));
 using GetPinned = decltype(std::declval<Db>().get_pinned(Key()));
+using GetInto = decltype(std::declval<Db>().get_into(Key(), std::span<std::byte>()));
 using GetMany = decltype(std::declval<Db>().get_many(std::span<const Key>()));
 using Put = decltype(std::declval<Db>().put(Key(), Key()));
 using Erase = decltype(std::declval<Db>().erase(Key()));
@@ -55,10 +56,11 @@ using Of = const Snapshot&;
 using SnapshotGet = decltype(std::declval<Of>().get(Key()));
 using SnapshotContains = decltype(std::declval<Of>().contains(Key()));
 using SnapshotGetPinned = decltype(std::declval<Of>().get_pinned(Key()));
+using SnapshotGetInto = decltype(std::declval<Of>().get_into(Key(), std::span<std::byte>()));
 using SnapshotGetMany = decltype(std::declval<Of>().get_many(std::span<const Key>()));
 
 static_assert(kOperation<SnapshotGet> && kOperation<SnapshotContains> && kOperation<SnapshotGetPinned> &&
-              kOperation<SnapshotGetMany>);
+              kOperation<SnapshotGetMany> && kOperation<SnapshotGetInto> && kOperation<GetInto>);
 static_assert(std::is_nothrow_move_constructible_v<Snapshot> && std::is_nothrow_move_assignable_v<Snapshot> &&
               !std::is_copy_constructible_v<Snapshot>);
 static_assert(kOperation<Get> && kOperation<Contains> && kOperation<GetPinned> && kOperation<GetMany>);

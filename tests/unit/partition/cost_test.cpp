@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include <monterey/detail/frames.hpp>
@@ -56,7 +57,7 @@ struct HitCost {
   std::uint64_t allowed_suspensions = 0;  // one for each 100 µs that passed
 };
 
-enum class Verb { get, snapshot_get, put };
+enum class Verb { get, get_into, snapshot_get, put };
 
 monterey::Task<HitCost> hit(Partition& db, const std::vector<std::string>& keys, Verb verb,
                             const SystemCallWindow* window) {
@@ -86,6 +87,12 @@ monterey::Task<HitCost> hit(Partition& db, const std::vector<std::string>& keys,
     for (std::uint64_t i = 0; i < kOperations; ++i) {
       const std::optional<std::string> found = co_await db.get(keys[i * 7919 % keys.size()]);
       cost.failures += !found || found->size() != kValueBytes;
+    }
+  } else if (verb == Verb::get_into) {
+    std::array<std::byte, 64> part;
+    for (std::uint64_t i = 0; i < kOperations; ++i) {
+      const std::optional<std::size_t> size = co_await db.get_into(keys[i * 7919 % keys.size()], part, {.offset = 50});
+      cost.failures += size != kValueBytes;
     }
   } else if (verb == Verb::snapshot_get) {
     for (std::uint64_t i = 0; i < kOperations; ++i) {
@@ -142,6 +149,13 @@ TEST(Cost, CachedGetAllocatesItsResultAndSuspendsOnlyToLetOthersRun) {
   const HitCost cost = run_hits(Verb::get, nullptr);
   expect_only_results(cost);
   RecordProperty("suspensions", static_cast<int>(cost.suspensions));
+}
+
+TEST(Cost, CachedGetIntoAllocatesNothingAndSuspendsOnlyToLetOthersRun) {
+  const HitCost cost = run_hits(Verb::get_into, nullptr);
+  EXPECT_EQ(cost.failures, 0u);
+  EXPECT_EQ(cost.allocations, 0u);
+  EXPECT_LE(cost.suspensions, cost.allowed_suspensions);
 }
 
 TEST(Cost, CachedGetOfASnapshotAllocatesItsResultAndSuspendsOnlyToLetOthersRun) {
