@@ -202,7 +202,8 @@ TEST(EraseRange, EveryViewKeepsWhatItSaw) {
     SCOPED_TRACE("--seed=" + std::to_string(seed));
     std::mt19937_64 random(seed);
     const auto below = [&](std::uint64_t n) { return random() % n; };
-    auto disk = std::make_shared<MemDisk>();
+    // Large enough that no write flushes, to move the views out of its way.
+    auto disk = std::make_shared<MemDisk>(MemDisk::Options{.size_blocks = 64 * 1024});
     const PartitionConfig config{.cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 1u << 20};
     const auto task = [&]() -> monterey::Task<> {
       auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
