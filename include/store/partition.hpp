@@ -16,6 +16,7 @@
 #include <span>
 #include <store/block_device.hpp>
 #include <store/config.hpp>
+#include <store/detail/bulk_source.hpp>
 #include <store/detail/operation.hpp>
 #include <store/detail/read_operations.hpp>
 #include <store/error.hpp>
@@ -137,6 +138,17 @@ class Partition {
   // lie side by side, far less. After 64 ranges the write buffer is flushed.
   [[nodiscard]] monterey::Task<> erase_range(std::string from, std::optional<std::string> to = std::nullopt);
 
+  // Fills an empty partition from a source of entries in ascending order of their keys, each key once: packed pages, written
+  // once and in large ascending writes, past the write buffer and the log, and one commit at the end. Returns the number of entries.
+  // A source given as an lvalue must live until the task ends. Writes wait meanwhile, reads find the partition empty.
+  // Durability: on completion, in every mode; a crash before leaves the partition empty.
+  // Errors, which leave it empty: invalid_argument when it is not empty at the call, or for entries out of order, whose keys the
+  // text has; no_space; whatever source.next() throws.
+  template <BulkSource Source>
+  [[nodiscard]] monterey::Task<std::uint64_t> bulk_load(Source&& source) {
+    return start_bulk_load(core_, std::make_unique<detail::BulkSourceOf<Source>>(std::forward<Source>(source)));
+  }
+
   // Everything written before the call is durable when it completes: by the log, or without one by a flush.
   [[nodiscard]] monterey::Task<> sync();
   // Merges the write buffer into the tree and commits. Returns when all written before the call is in a durable commit.
@@ -173,6 +185,8 @@ class Partition {
   explicit Partition(std::shared_ptr<detail::PartitionCore> core);
   detail::ReadSource source() const { return {core_.get(), nullptr}; }
 
+  static monterey::Task<std::uint64_t> start_bulk_load(std::shared_ptr<detail::PartitionCore> core,
+                                                       std::unique_ptr<detail::AnyBulkSource> source);
   std::shared_ptr<detail::PartitionCore> core_;
 };
 

@@ -87,6 +87,7 @@ class Run {
  private:
   monterey::Task<> run_operations() {
     std::optional<Partition> db(co_await Partition::create(device(), config_));
+    if (below(2) == 0) co_await bulk_load(*db);
     for (int i = 0; i < kOperations && !testing::Test::HasFailure(); ++i) {
       operation_ = i;
       co_await step(db);
@@ -254,6 +255,37 @@ class Run {
     std::string expected_part = want->substr(std::min(options.offset, size), into.size());
     expected_part.resize(into.size(), '?');
     EXPECT_TRUE(into == expected_part) << where() << ": get_into, " << into.size() << " bytes from " << options.offset;
+  }
+
+  // Entries in key order; one of a hundred loads has a key out of its place, and leaves nothing.
+  monterey::Task<> bulk_load(Partition& db) {
+    Model load;
+    for (std::uint64_t left = below(below(4) == 0 ? 20'000 : 200); left > 0; --left) load.try_emplace(key(), value());
+    const bool in_order = load.empty() || below(100) != 0;
+    struct Source {
+      const Model& entries;
+      Model::const_iterator at;
+      bool in_order;
+      bool next(std::string_view& k, std::string_view& v) {
+        if (at == entries.end() && in_order) return false;
+        const auto entry = at == entries.end() ? entries.begin() : at++;
+        k = entry->first;
+        v = entry->second;
+        return true;
+      }
+    };
+    Source source{load, load.begin(), in_order};
+    std::uint64_t loaded = 0;
+    try {
+      loaded = co_await db.bulk_load(source);
+      EXPECT_TRUE(in_order) << where();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.errc(), Errc::invalid_argument) << where() << ": " << error.what();
+      EXPECT_FALSE(in_order) << where() << ": " << error.what();
+    }
+    if (in_order) model_ = std::move(load);
+    EXPECT_EQ(loaded, model_.size()) << where();
+    co_await expect_clean(db);
   }
 
   monterey::Task<> many(Partition& db) {

@@ -23,6 +23,7 @@ LifePlan plan_of(const FaultContext& context, std::uint64_t seed) {
     plan.capacity_blocks = 8192;
   }
   plan.end = random.one_in(2) ? LifePlan::End::close : LifePlan::End::drop;
+  plan.loads = random.one_in(2);
   plan.only = context.only;
   plan.trace = context.trace;
   return plan;

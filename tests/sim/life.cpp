@@ -182,6 +182,7 @@ monterey::Task<> Life::main() {
     co_await open();
     if (opened_) {
       std::vector<monterey::JoinHandle<>> tasks;
+      if (plan_.loads) tasks.push_back(monterey::spawn(bulk_load(random_.child(~0u))));
       for (unsigned task = 0; task < plan_.tasks; ++task) tasks.push_back(monterey::spawn(work(task)));
       for (auto& task : tasks) co_await task;
       co_await finish();

@@ -31,6 +31,7 @@ struct LifePlan {
   unsigned operations = 24;   // each task's
   bool big_values = false;    // some over 64 KiB
   bool long_batches = false;  // some that fill more than a group of the log
+  bool loads = false;         // a store that is found empty is loaded in bulk, beside all else
   std::uint64_t capacity_blocks = 512;
   std::optional<SimImage> log_device;  // one of the log's own, and what is on it at first
   enum class End : std::uint8_t { close, drop } end = End::close;
@@ -121,6 +122,7 @@ class Life {
   monterey::Task<> finish();
   monterey::Task<> expect_poisoned();
 
+  monterey::Task<> bulk_load(SimRandom random);
   monterey::Task<> put(SimRandom random);
   monterey::Task<> erase(SimRandom random);
   monterey::Task<> erase_range(SimRandom random);

@@ -80,6 +80,65 @@ ValueId Life::new_value(SimRandom& random, std::uint32_t op, std::uint32_t part)
   return {op, part, static_cast<std::uint32_t>(bytes)};
 }
 
+namespace {
+
+// Entries in the order of their keys, made as they are taken.
+class EntrySource {
+ public:
+  explicit EntrySource(const std::map<std::string, ValueId>& entries) : next_(entries.begin()), end_(entries.end()) {}
+
+  bool next(std::string_view& key, std::string_view& value) {
+    if (next_ == end_) return false;
+    key = next_->first;
+    value = value_ = make_value(next_->second);
+    ++next_;
+    return true;
+  }
+
+ private:
+  std::map<std::string, ValueId>::const_iterator next_;
+  std::map<std::string, ValueId>::const_iterator end_;
+  std::string value_;
+};
+
+}  // namespace
+
+// Refused if anything was there or came before it. In the history it is a batch, whole or not there, and durable when it has
+// ended, as is all that ended before it began.
+monterey::Task<> Life::bulk_load(SimRandom random) {
+  std::map<std::string, ValueId> entries;
+  std::vector<History::Change> changes;
+  const std::uint64_t percent = random.pick<std::uint64_t>({5, 50, 100});
+  for (std::uint32_t k = 0; k < keys_.count(); ++k) {
+    if (!random.percent(percent)) continue;
+    const ValueId id = new_value(random, history_.next_op(), static_cast<std::uint32_t>(changes.size()));
+    entries.emplace(keys_.text(k), id);
+    changes.push_back({k, id});
+  }
+  const std::uint32_t op = history_.begin(History::Kind::write, std::move(changes));
+  const std::uint64_t begun = history_.now();
+  EntrySource source(entries);
+  History::Outcome outcome = History::Outcome::applied;
+  std::exception_ptr error;
+  try {
+    const std::uint64_t loaded = co_await db_->bulk_load(source);
+    if (loaded != entries.size()) wrong(fmt::format("a load of {} entries took {}", entries.size(), loaded));
+  } catch (const Error& e) {
+    if (e.errc() == Errc::invalid_argument) outcome = History::Outcome::nothing;
+    error = std::current_exception();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && outcome == History::Outcome::applied) outcome = outcome_of(error, "bulk_load", Does::write);
+  const auto is_between = [&](const History::Op& other) {
+    return other.kind == History::Kind::write && other.ended != History::kNever && other.ended > begun;
+  };
+  const bool is_followed = std::ranges::any_of(history_.ops(), is_between);
+  end(op, outcome);
+  if (outcome != History::Outcome::applied || entries.empty()) co_return;
+  durable_before_ = std::max(durable_before_, is_followed ? begun : history_.now() + 1);
+}
+
 monterey::Task<> Life::put(SimRandom random) {
   const std::uint32_t k = key(random);
   const ValueId id = new_value(random, history_.next_op(), 0);

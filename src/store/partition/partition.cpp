@@ -91,6 +91,10 @@ monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
 
 }  // namespace
 
+monterey::Task<std::uint64_t> Partition::start_bulk_load(Core core, std::unique_ptr<detail::AnyBulkSource> source) {
+  co_return co_await core_of(core).bulk_load(*source);
+}
+
 monterey::Task<> Partition::write(WriteBatch batch) { return write_to(core_, std::move(batch)); }
 monterey::Task<> Partition::erase_range(std::string from, std::optional<std::string> to) {
   return erase_range_of(core_, std::move(from), std::move(to));

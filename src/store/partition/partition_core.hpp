@@ -149,6 +149,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> flush();
   monterey::Task<> sync();
 
+  // --- loading (bulk_load.cpp) ---
+  monterey::Task<std::uint64_t> bulk_load(AnyBulkSource& source);
+
   // --- views (flush.cpp) ---
   ViewList::iterator add_view();
   ViewList::iterator add_view_like(ViewList::iterator other);
@@ -311,6 +314,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   }
   void poison(const std::string& why) noexcept;
   void poison(const std::exception_ptr& error) noexcept;
+
+  // bulk_load.cpp
+  void require_empty() const;
+  monterey::Task<std::uint64_t> load_and_commit(AnyBulkSource& source);
 
   // Order matters: what is declared later refers to what is declared earlier, and goes first.
   std::unique_ptr<BlockDevice> device_;

@@ -11,7 +11,7 @@
 #include <new>
 
 #include "support/allocations.hpp"
-#include "unit/partition/failure_support.hpp"
+#include "unit/partition/bulk_support.hpp"
 
 namespace store {
 namespace {
@@ -331,6 +331,52 @@ TEST(OutOfMemory, AScanNeverSkips) {
     }
     pins.clear();
     co_await db.close();
+  });
+}
+
+TEST(OutOfMemory, ABulkLoadIsAllOrNothing) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model = test::bulk_model(400);
+    std::uint64_t nth = 1;
+    for (bool failed = true; failed; ++nth) {
+      SCOPED_TRACE(fmt::format("allocation {}", nth));
+      const auto disk = std::make_shared<MemDisk>();
+      auto db = co_await Partition::create(test::device_on(disk), small_config());
+      auto scan = co_await db.scan("");
+      failed = false;
+      {
+        monterey::Task<std::uint64_t> task = db.bulk_load(test::ModelSource(model));
+        const FailingAllocation failing(nth);
+        try {
+          static_cast<void>(co_await std::move(task));
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        }
+      }
+      const bool poisoned = !db.stats().poisoned.empty();
+      Model found = co_await test::contents(db);
+      EXPECT_TRUE(failed ? found.empty() : found == model);
+      if (!poisoned) {
+        co_await expect_clean(db);
+        if (failed) co_await test::load_model(db, model);
+        co_await test::expect_holds(db, model);
+        co_await expect_clean(db);
+      }
+      const bool more = co_await scan.advance();
+      EXPECT_FALSE(more);
+      {
+        const Scan ended = std::move(scan);
+        const Partition dropped = std::move(db);
+      }
+      db = co_await open_on(disk);
+      found = co_await test::contents(db);
+      EXPECT_TRUE(found == model || (poisoned && found.empty()));
+      co_await expect_clean(db);
+      co_await db.close();
+    }
+    EXPECT_GE(nth, 30u);
+    std::printf("%lu allocations\n", static_cast<unsigned long>(nth));
   });
 }
 
