@@ -27,7 +27,8 @@ struct PartitionConfig {
   std::size_t io_depth = 128;          // reads in flight for batches, scans and merges; 2..1024
 
   // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight. Beyond
-  // it: what a batch too long for a buffer or the log needs and, opened read-only, all that the log has.
+  // it: what a batch too long for a buffer or the log needs, 1.5 MiB and the value being copied for each backup and, opened
+  // read-only, all that the log has.
   std::size_t memory_bytes() const;
   // What the cluster must register for a partition of this configuration; `+` adds several.
   monterey::BufferConfig buffer_config() const;
@@ -54,6 +55,10 @@ struct GetIntoOptions {
   std::uint64_t offset = 0;  // of the first byte of the value that is wanted
 };
 
+struct BackupOptions {
+  bool overwrite = false;  // replace what is on the target, a store included
+};
+
 struct CheckOptions {
   std::size_t max_errors = 100;  // the check stops after so many findings
 };
@@ -63,6 +68,7 @@ inline constexpr std::nullopt_t unbounded = std::nullopt;
 
 static_assert(std::is_trivially_destructible_v<PartitionConfig> && std::is_trivially_destructible_v<CreateOptions> &&
               std::is_trivially_destructible_v<OpenOptions> && std::is_trivially_destructible_v<ScanOptions> &&
-              std::is_trivially_destructible_v<GetIntoOptions> && std::is_trivially_destructible_v<CheckOptions>);
+              std::is_trivially_destructible_v<GetIntoOptions> && std::is_trivially_destructible_v<BackupOptions> &&
+              std::is_trivially_destructible_v<CheckOptions>);
 
 }  // namespace store

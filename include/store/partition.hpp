@@ -177,6 +177,13 @@ class Partition {
   [[nodiscard]] monterey::Task<CheckReport> check(CheckOptions options = {}) const;
   Stats stats() const;
 
+  // Copies the partition as of now, what is not flushed included, to another device: a store of its own, with a uuid of its own, packed
+  // and durable on completion. Reads and writes go on here meanwhile; close() ends it with `closed`.
+  // Errors: of the target already_exists, not_a_store, read_only and no_space, before anything is written there: the text says how
+  // many blocks may be needed at most. Any later error, and damage here, leaves no store on the target.
+  [[nodiscard]] monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target,
+                                                    BackupOptions options = {}) const;
+
   // Refuses new work, waits for work in flight, flushes, and gives the device back, also when it throws because the flush
   // failed, or `poisoned` because an earlier one did and took writes with it. Live scans and snapshots then give `closed`.
   [[nodiscard]] monterey::Task<> close();

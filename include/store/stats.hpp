@@ -75,4 +75,10 @@ struct CheckReport {
   std::uint64_t entries = 0;
 };
 
+struct BackupReport {
+  std::uint64_t generation = 0;      // the last durable commit of the source when the backup began
+  std::uint64_t blocks_written = 0;  // to the target
+  std::uint64_t bytes = 0;           // that the copy takes on the target
+};
+
 }  // namespace store

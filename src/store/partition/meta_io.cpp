@@ -1,9 +1,11 @@
 #include "store/partition/meta_io.hpp"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <optional>
@@ -116,6 +118,44 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
     return a.meta.generation > b.meta.generation;
   });
   co_return std::move(slots);
+}
+
+monterey::Task<> require_replaceable(BlockDevice& device, CreateOptions options) {
+  if (device.read_only()) {
+    throw Error(Errc::read_only,
+                fmt::format("{}: opened for reading only; a store cannot be created there", device.name()));
+  }
+  if (!options.overwrite) {
+    bool holds_a_store = false;
+    std::string other;
+    try {
+      holds_a_store = !(co_await read_meta_slots(device)).blank;
+    } catch (const Error& error) {
+      if (error.errc() == Errc::io_error || error.errc() == Errc::aborted) throw;
+      holds_a_store = error.errc() != Errc::not_a_store;
+      if (!holds_a_store) other = error.what();
+    }
+    if (holds_a_store) {
+      throw Error(Errc::already_exists, fmt::format("{}: holds a store already; open it, or create with overwrite to "
+                                                    "replace it",
+                                                    device.name()));
+    }
+    if (!other.empty()) {
+      throw Error(Errc::not_a_store, fmt::format("{}: holds something that is not a store; create with overwrite to "
+                                                 "replace it",
+                                                 device.name()));
+    }
+  }
+}
+
+std::array<std::uint8_t, 16> random_uuid() {
+  std::array<std::uint8_t, 16> uuid{};
+  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
+    throw Error::from_errno(errno, "getrandom for the store's uuid");
+  }
+  uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0f) | 0x40);  // RFC 4122, version 4
+  uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3f) | 0x80);
+  return uuid;
 }
 
 monterey::Task<std::vector<std::string>> check_meta_slots(BlockDevice& device, Meta open, std::uint32_t open_slot,

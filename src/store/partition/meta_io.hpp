@@ -7,8 +7,10 @@
 // * A slot that cannot be read may be the newest: it is told, and only a rollback opens the other one.
 #pragma once
 
+#include <array>
 #include <monterey/task.hpp>
 #include <store/block_device.hpp>
+#include <store/config.hpp>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,13 @@ struct MetaSlots {
 
 // Errors: not_a_store, unsupported_format, corruption (all copies damaged), io_error.
 monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device);
+
+// Refuses a device that a new store would replace, unless told to. Errors: read_only; already_exists when it holds a store and
+// not_a_store when it holds something else; io_error.
+monterey::Task<> require_replaceable(BlockDevice& device, CreateOptions options);
+
+// A name for a new store. Errors: io_error.
+std::array<std::uint8_t, 16> random_uuid();
 
 // Writes both copies of a slot. Durability: with the next sync of the device.
 monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot);

@@ -1,8 +1,6 @@
 // How a partition comes to be and how it ends: create, open, close.
 #include <fmt/format.h>
-#include <sys/random.h>
 
-#include <cerrno>
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
@@ -15,16 +13,6 @@ namespace store::detail {
 namespace {
 
 constexpr std::uint64_t kInitialBlocks = 8;  // meta pages, the first allocator page, a little room
-
-std::array<std::uint8_t, 16> random_uuid() {
-  std::array<std::uint8_t, 16> uuid{};
-  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
-    throw Error::from_errno(errno, "getrandom for the store's uuid");
-  }
-  uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0f) | 0x40);  // RFC 4122, version 4
-  uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3f) | 0x80);
-  return uuid;
-}
 
 AllocatorRoot allocator_of(const Meta& meta) {
   return AllocatorRoot{meta.allocator_root, meta.allocator_levels, meta.high_water};
@@ -134,31 +122,7 @@ monterey::Task<std::shared_ptr<PartitionCore>> PartitionCore::open_or_create(std
 }
 
 monterey::Task<> PartitionCore::initialise(CreateOptions options) {
-  if (device_->read_only()) {
-    throw Error(Errc::read_only,
-                fmt::format("{}: opened for reading only; a store cannot be created there", device_->name()));
-  }
-  if (!options.overwrite) {
-    bool holds_a_store = false;
-    std::string other;
-    try {
-      holds_a_store = !(co_await read_meta_slots(*device_)).blank;
-    } catch (const Error& error) {
-      if (error.errc() == Errc::io_error || error.errc() == Errc::aborted) throw;
-      holds_a_store = error.errc() != Errc::not_a_store;
-      if (!holds_a_store) other = error.what();
-    }
-    if (holds_a_store) {
-      throw Error(Errc::already_exists, fmt::format("{}: holds a store already; open it, or create with overwrite to "
-                                                    "replace it",
-                                                    device_->name()));
-    }
-    if (!other.empty()) {
-      throw Error(Errc::not_a_store, fmt::format("{}: holds something that is not a store; create with overwrite to "
-                                                 "replace it",
-                                                 device_->name()));
-    }
-  }
+  co_await require_replaceable(*device_, options);
   if (log_device_ && !options.overwrite) co_await require_blank_log_device(*log_device_);
   co_await device_->grow(kInitialBlocks);
   co_await clear_meta_slots(*device_);

@@ -85,6 +85,10 @@ monterey::Task<> flush_of(Core core) { co_await core_of(core).flush(); }
 monterey::Task<> sync_of(Core core) { co_await core_of(core).sync(); }
 monterey::Task<> close_of(Core core) { co_await core_of(core).close(); }
 
+monterey::Task<BackupReport> backup_of(Core core, std::unique_ptr<BlockDevice> target, BackupOptions options) {
+  co_return co_await core_of(core).backup(std::move(target), options);
+}
+
 monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
   co_return co_await core_of(core).check(options);
 }
@@ -106,6 +110,9 @@ monterey::Task<> Partition::sync() { return sync_of(core_); }
 monterey::Task<> Partition::flush() { return flush_of(core_); }
 monterey::Task<> Partition::close() { return close_of(core_); }
 monterey::Task<CheckReport> Partition::check(CheckOptions options) const { return check_of(core_, options); }
+monterey::Task<BackupReport> Partition::backup(std::unique_ptr<BlockDevice> target, BackupOptions options) const {
+  return backup_of(core_, std::move(target), options);
+}
 Stats Partition::stats() const { return core_of(core_).stats(); }
 
 Snapshot Partition::snapshot() const {

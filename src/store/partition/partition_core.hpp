@@ -161,6 +161,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // --- the whole ---
   monterey::Task<CheckReport> check(CheckOptions options);                                           // check.cpp
   monterey::Task<RangeEstimate> approximate_range(std::string from, std::optional<std::string> to);  // estimate.cpp
+  monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target, BackupOptions options);   // backup.cpp
   Stats stats() const;
   monterey::Task<> close();
 
@@ -242,6 +243,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   // check.cpp
   monterey::Task<std::vector<std::string>> check_meta();
+
+  // backup.cpp
+  std::uint64_t backup_blocks() const;
 
   // read.cpp
   const TreeRoot& tree_at(const View* view) const { return view == nullptr ? tree_ : view->tree; }

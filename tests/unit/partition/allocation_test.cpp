@@ -27,7 +27,7 @@ using test::small_config;
 
 using DiskPtr = std::shared_ptr<MemDisk>;
 
-constexpr std::size_t kArena = 4u << 20;
+constexpr std::size_t kArena = 8u << 20;
 
 // The allocation that fails first is counted from its construction on; at its end none fails any more.
 class FailingAllocation {
@@ -377,6 +377,47 @@ TEST(OutOfMemory, ABulkLoadIsAllOrNothing) {
     }
     EXPECT_GE(nth, 30u);
     std::printf("%lu allocations\n", static_cast<unsigned long>(nth));
+  });
+}
+
+TEST(OutOfMemory, ABackupIsMadeOrNot) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_base(disk, model);
+    auto db = co_await open_on(disk);
+    co_await fill(db, model, 250, 320);
+    std::uint64_t nth = 1;
+    for (bool failed = true; failed; ++nth) {
+      SCOPED_TRACE(fmt::format("allocation {}", nth));
+      const auto target = std::make_shared<MemDisk>();
+      failed = false;
+      {
+        monterey::Task<BackupReport> task = db.backup(test::device_on(target));
+        const FailingAllocation failing(nth);
+        try {
+          static_cast<void>(co_await std::move(task));
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        }
+      }
+      if (failed) {
+        const Errc errc = co_await test::error_of(test::discard(open_on(target)));
+        EXPECT_EQ(errc, Errc::not_a_store);
+        continue;
+      }
+      auto copy = co_await open_on(target);
+      co_await test::expect_holds(copy, model);
+      co_await expect_clean(copy);
+      co_await copy.close();
+    }
+    EXPECT_GE(nth, 30u);
+    std::printf("%lu allocations\n", static_cast<unsigned long>(nth));
+    co_await test::expect_holds(db, model);
+    co_await db.flush();
+    co_await expect_clean(db);
+    co_await db.close();
   });
 }
 
