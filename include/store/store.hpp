@@ -7,6 +7,7 @@
 #include <store/error.hpp>
 #include <store/partition.hpp>
 #include <store/pinned_value.hpp>
+#include <store/salvage.hpp>
 #include <store/scan.hpp>
 #include <store/snapshot.hpp>
 #include <store/stats.hpp>

@@ -94,4 +94,11 @@ std::string verify(ConstPageBytes page, const PagePointer& pointer, PageFamily f
   return {};
 }
 
+std::string verify_alone(ConstPageBytes page, PageNo block) {
+  if (page_crc(page.data()) != compute_crc(page)) return "crc: it is not that of the page's bytes";
+  if (page_number(page.data()) != block) return "page number: written for another block";
+  if (!is_of_family(page_type(page), PageFamily::tree)) return "structure: no page of a tree";
+  return check_structure(page);
+}
+
 }  // namespace store

@@ -65,4 +65,8 @@ std::uint16_t page_info(ConstPageBytes page) noexcept;
 // Cost: one CRC and one pass over the slots; about a microsecond.
 std::string verify(ConstPageBytes page, const PagePointer& pointer, PageFamily family = PageFamily::tree);
 
+// The same for a page of a tree that no pointer led to, as far as it vouches for itself: whether it is whole, was written for `block`,
+// and may be read.
+std::string verify_alone(ConstPageBytes page, PageNo block);
+
 }  // namespace store

@@ -8,6 +8,7 @@
 
 #include <store/error.hpp>
 
+#include "store/partition/key_text.hpp"
 #include "store/partition/limits.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/sequential_writer.hpp"
@@ -21,27 +22,10 @@ static_assert(SequentialWriter::kStagingBytes <= PageWriter::kStagingBytes);
 
 constexpr std::uint64_t kEntriesPerYield = 8;
 
-// A key as messages show it: what is not printable as \xHH, and no more than its start if it is long.
-std::string shown(std::string_view key) {
-  constexpr std::size_t kMostBytes = 80;
-  std::string text;
-  for (const char c : key.substr(0, kMostBytes)) {
-    if (c == '\\') {
-      text += "\\\\";
-    } else if (c >= ' ' && c <= '~') {
-      text += c;
-    } else {
-      text += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-  }
-  if (key.size() > kMostBytes) text += fmt::format("... ({} bytes)", key.size());
-  return text;
-}
-
 [[noreturn]] void throw_out_of_order(std::string_view last, std::string_view key) {
   throw Error(Errc::invalid_argument,
               fmt::format("the keys of a bulk load must ascend: \"{}\" follows \"{}\"{}; nothing was loaded",
-                          shown(key), shown(last), key == last ? ", the same key" : ""));
+                          shown_key(key), shown_key(last), key == last ? ", the same key" : ""));
 }
 
 // Takes all entries of the source. Errors: those of its next(), too.
