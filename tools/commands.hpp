@@ -73,6 +73,18 @@ struct CheckCommand {
   std::uint64_t max_errors = 100;
 };
 
+struct BackupCommand {
+  SessionOptions session;
+  std::string target;
+  bool overwrite = false;
+};
+
+struct SalvageCommand {
+  SessionOptions session;
+  std::string target;
+  bool overwrite = false;
+};
+
 ExitCode run(const CreateCommand&);
 ExitCode run(const PutCommand&);
 ExitCode run(const GetCommand&);
@@ -82,5 +94,7 @@ ExitCode run(const LoadCommand&);
 ExitCode run(const DumpCommand&);
 ExitCode run(const StatCommand&);
 ExitCode run(const CheckCommand&);
+ExitCode run(const BackupCommand&);
+ExitCode run(const SalvageCommand&);
 
 }  // namespace store::tool

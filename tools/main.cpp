@@ -25,7 +25,7 @@ constexpr const char* kFooter = R"(Examples:
 
 Exit codes:
   0  done
-  1  the key is not there, or the check found damage
+  1  the key is not there, or check or salvage found damage
   2  wrong usage
   3  bad input, an I/O error, or an error of the store
 
@@ -49,6 +49,25 @@ Examples:
   mdb_dump old.lmdb | store load app.db --format mdb
 )";
 
+constexpr const char* kBackupFooter =
+    R"(The copy is a store of its own, packed, and holds all that the store does, what is in its log alone included. The store is
+only read. Damage in it ends the backup with an error and leaves no copy: `store salvage` skips damage.
+
+Example:
+  store backup app.db app.backup)";
+
+constexpr const char* kSalvageFooter =
+    R"(Reads the newest commit page by page, leaves out what is damaged, and applies the log behind it as far as it is whole. Where a
+branch is damaged, or no meta page is good, all blocks of the file are searched for leaves of the keys in question, and the
+newest are taken; if the store's bitmaps are damaged too, entries that were erased may come back. Nothing is taken that its
+checksum does not vouch for. The damaged file is only read.
+
+Each place that could not be read is told on standard error, with the page and the keys that it may have held. Ends with 1 if there
+is any.
+
+Example:
+  store salvage app.db rescued.db)";
+
 const std::map<std::string, Format> kFormatNames{{"tsv", Format::tsv}, {"jsonl", Format::jsonl}, {"mdb", Format::mdb}};
 
 // Declares the options that every command has, and those of commands that write.
@@ -60,7 +79,7 @@ void add_common(CLI::App& command, SessionOptions& options, bool writes) {
   if (!writes) return;
   command
       .add_option("--capacity", options.capacity_bytes,
-                  "Let this command grow the file to this size at most, like 10G; not remembered")
+                  "Let this command grow the file it writes to this size at most, like 10G; not remembered")
       ->transform(CLI::AsSizeValue(false));
 }
 
@@ -89,6 +108,7 @@ class Program {
     declare_scan();
     declare_transfer();
     declare_inspect();
+    declare_copies();
   }
 
   ExitCode run(int argc, char** argv) {
@@ -185,7 +205,20 @@ class Program {
         "  store check app.db");
   }
 
-  CLI::App app_{"An embedded key/value store: create, read, write, load, dump and check a store file", "store"};
+  void declare_copies() {
+    CLI::App& backup = add("backup", "Copy a store into another file, packed", backup_, false);
+    backup.add_option("target", backup_.target, "The file of the copy")->required();
+    backup.add_flag("--overwrite", backup_.overwrite, "Replace what that file holds, a store included");
+    backup.footer(kBackupFooter);
+
+    CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);
+    salvage.add_option("target", salvage_.target, "The file of the new store")->required();
+    salvage.add_flag("--overwrite", salvage_.overwrite, "Replace what that file holds, a store included");
+    salvage.footer(kSalvageFooter);
+  }
+
+  CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check and back up a store file",
+                "store"};
   std::function<ExitCode()> chosen_;
   CreateCommand create_;
   PutCommand put_;
@@ -196,6 +229,8 @@ class Program {
   DumpCommand dump_;
   StatCommand stat_;
   CheckCommand check_;
+  BackupCommand backup_;
+  SalvageCommand salvage_;
 };
 
 }  // namespace

@@ -124,7 +124,7 @@ class Failures(Case):
     def test_help(self):
         out = self.run_store("--help")[0].decode()
         self.assertIn("Exit codes:", out)
-        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check"):
+        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check", "backup", "salvage"):
             self.assertIn(command, out)
             self.assertIn("Example", self.run_store(command, "--help")[0].decode())
 

@@ -1,0 +1,157 @@
+"""backup and salvage of the program `store`."""
+import json
+import os
+import random
+
+from harness import FAILED, NEGATIVE, SEED, Case, main, random_records
+
+BLOCK = 4096
+LEAF, BRANCH = 1, 2
+
+
+def tsv(records):
+    def escaped(text):
+        return b"".join(b"\\x%02x" % byte if byte < 33 or byte > 126 or byte == 92 else bytes([byte]) for byte in text)
+    return b"".join(escaped(key) + b"\t" + escaped(value) + b"\n" for key, value in sorted(records.items()))
+
+
+class Copies(Case):
+    def setUp(self):
+        super().setUp()
+        self.target = os.path.join(self.folder, "target.store")
+
+    def dump(self, path):
+        """The entries of a store, key and value in the escapes of the tsv format."""
+        lines = self.run_store("dump", path)[0].splitlines()
+        return dict(line.split(b"\t") for line in lines)
+
+    def damage(self, page):
+        with open(self.db, "r+b") as file:
+            file.seek(page * BLOCK + 2000)
+            byte = file.read(1)
+            file.seek(page * BLOCK + 2000)
+            file.write(bytes([byte[0] ^ 0x10]))
+
+    def pages(self, kind, level=0):
+        """The blocks that hold pages of a kind, stale ones included."""
+        with open(self.db, "rb") as file:
+            content = file.read()
+        return [at // BLOCK for at in range(4 * BLOCK, len(content), BLOCK)
+                if content[at + 14] == kind and content[at + 15] == level
+                and int.from_bytes(content[at + 4:at + 8], "little") == at // BLOCK]
+
+
+class Backup(Copies):
+    def test_a_copy_is_the_same_and_smaller(self):
+        records = random_records(random.Random(SEED), 3000)
+        self.run_store("load", self.db, stdin=tsv(records))
+        for _ in range(3):
+            some = dict(random.Random(SEED).sample(sorted(records.items()), 1000))
+            self.run_store("load", self.db, stdin=tsv(some))
+        before = self.run_store("dump", self.db)[0]
+        out, message = self.run_store("backup", self.db, self.target)
+        self.assertTrue(out.startswith(b"ok: generation "))
+        self.assertEqual(message, "")
+        self.assertEqual(self.run_store("dump", self.target)[0], before)
+        self.assertEqual(self.run_store("dump", self.db)[0], before)
+        self.assertTrue(self.run_store("check", self.target)[0].startswith(b"ok"))
+        self.assertLess(os.path.getsize(self.target), os.path.getsize(self.db))
+        self.run_store("put", self.target, "goes", "on")
+
+    def test_replaces_nothing_unless_told(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        self.run_store("load", self.target, stdin=b"b\t2\n")
+        self.assertIn("overwrite", self.run_store("backup", self.db, self.target, expect=FAILED)[1])
+        self.assertEqual(self.run_store("dump", self.target)[0], b"b\t2\n")
+        self.run_store("backup", self.db, self.target, "--overwrite")
+        self.assertEqual(self.run_store("dump", self.target)[0], b"a\t1\n")
+
+    def test_damage_ends_it_and_leaves_no_file(self):
+        self.run_store("load", self.db, stdin=b"".join(b"%06d\tvalue\n" % i for i in range(20000)))
+        self.damage(self.pages(LEAF)[5])
+        self.assertIn("page", self.run_store("backup", self.db, self.target, expect=FAILED)[1])
+        self.assertFalse(os.path.exists(self.target))
+        self.run_store("backup", self.db + "x", self.target, expect=FAILED)
+        self.assertFalse(os.path.exists(self.target))
+
+
+class Salvage(Copies):
+    def setUp(self):
+        super().setUp()
+        self.records = random_records(random.Random(SEED), 6000)
+        self.run_store("load", self.db, stdin=tsv(self.records))
+        self.before = self.dump(self.db)
+        self.assertEqual(len(self.before), len(self.records))
+
+    def salvage(self, expect=NEGATIVE):
+        out, message = self.run_store("salvage", self.db, self.target, "--overwrite", expect=expect)
+        self.assertTrue(self.run_store("check", self.target)[0].startswith(b"ok"))
+        found = self.dump(self.target)
+        for key, row in found.items():
+            self.assertEqual(row, self.before[key])
+        self.assertIn(f"{len(found)} entries".encode(), out)
+        return found, message
+
+    def test_of_a_sound_store_is_a_copy(self):
+        found, message = self.salvage(expect=0)
+        self.assertEqual(found, self.before)
+        self.assertEqual(message, "")
+
+    def test_a_damaged_leaf_is_left_out_and_told(self):
+        page = random.Random(SEED).choice(self.pages(LEAF))
+        self.damage(page)
+        found, message = self.salvage()
+        self.assertLess(len(found), len(self.before))
+        self.assertGreater(len(found), len(self.before) - 300)
+        self.assertIn(f"page {page}: ", message)
+        self.assertIn("the keys from", message)
+
+    def test_damaged_branches_and_the_root_lose_nothing(self):
+        stat = json.loads(self.run_store("stat", self.db, "--json")[0])
+        self.assertGreaterEqual(stat["height"], 3)
+        for level in range(1, stat["height"]):
+            for page in self.pages(BRANCH, level):
+                self.damage(page)
+            found, message = self.salvage()
+            self.assertEqual(found, self.before)
+            self.assertIn("searched for the leaves", message)
+
+    def test_damaged_meta_pages_lose_nothing(self):
+        for page in (0, 1):  # slot 0, which holds the newest commit or the one before
+            self.damage(page)
+        for page in (2, 3):
+            self.damage(page)
+        found, message = self.salvage()
+        self.assertEqual(found, self.before)
+        self.assertIn("no meta page is good", message)
+        with open(self.db, "r+b") as file:
+            file.write(bytes(4 * BLOCK))
+        found, message = self.salvage()
+        self.assertEqual(found, self.before)
+
+    def test_a_file_cut_off_gives_what_is_left(self):
+        leaves = self.pages(LEAF)
+        os.truncate(self.db, leaves[len(leaves) // 2] * BLOCK)
+        found, _ = self.salvage()
+        self.assertGreater(len(found), len(self.before) // 4)
+        self.assertLess(len(found), len(self.before))
+
+    def test_random_damage(self):
+        generator = random.Random(SEED)
+        with open(self.db, "r+b") as file:
+            for _ in range(10):
+                file.seek(generator.randrange(os.path.getsize(self.db)))
+                file.write(generator.randbytes(3000))
+        found, _ = self.salvage()
+        self.assertGreater(len(found), len(self.before) // 3)
+
+    def test_what_is_no_store(self):
+        path = self.write("other", b"just some text\n" * 4000)
+        self.assertIn("neither a meta page nor a leaf", self.run_store("salvage", path, self.target, expect=FAILED)[1])
+        self.run_store("salvage", path + "x", self.target, "--overwrite", expect=FAILED)
+        self.assertIn("overwrite", self.run_store("salvage", self.db, self.db, expect=FAILED)[1])
+        self.assertEqual(self.dump(self.db), self.before)
+
+
+if __name__ == "__main__":
+    main()

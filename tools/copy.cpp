@@ -1,0 +1,86 @@
+// backup and salvage: a store from a store.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <store/salvage.hpp>
+#include <string>
+#include <utility>
+
+#include "tools/commands.hpp"
+#include "tools/output.hpp"
+#include "tools/progress.hpp"
+
+namespace store::tool {
+namespace {
+
+constexpr std::uint64_t kBlockBytes = 4096;
+constexpr std::size_t kSalvageBufferBytes = std::size_t{32} << 20;
+
+monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std::optional<Progress>& progress) {
+  const Stats stats = db.stats();
+  progress.emplace("backup", Unit::bytes, (stats.tree_pages + stats.overflow_blocks) * kBlockBytes);
+  const bool was_there = std::filesystem::exists(command.target);
+  BackupReport report;
+  std::exception_ptr error;
+  try {
+    std::unique_ptr<FileBlockDevice> target = co_await FileBlockDevice::open(command.target);
+    report = co_await db.backup(std::move(target), {.overwrite = command.overwrite});
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) {
+    std::error_code ignored;  // the first error is told
+    if (!was_there) std::filesystem::remove(command.target, ignored);
+    std::rethrow_exception(error);
+  }
+  progress.reset();
+  Output output;
+  output.write(
+      fmt::format("ok: generation {}, {}\n", report.generation, human_bytes(static_cast<double>(report.bytes))));
+  output.finish();
+  co_return ExitCode::done;
+}
+
+monterey::Task<ExitCode> salvage_into(const SalvageCommand& command, Partition& into) {
+  const FileBlockDeviceOptions how{.create = false, .read_only = true};
+  const std::unique_ptr<FileBlockDevice> damaged = co_await FileBlockDevice::open(command.session.path, how);
+  const DamageObserver tell = [](const std::string& damage) { fmt::print(stderr, "store: {}\n", damage); };
+  const SalvageReport report = co_await salvage(*damaged, into, tell);
+  Output output;
+  std::string counted = "no meta page counts them";
+  if (report.generation > 0) counted = fmt::format("of {} in generation {}", report.entries_counted, report.generation);
+  output.write(fmt::format("{}: {} entries, {}; {} changes from the log; {} places damaged\n",
+                           report.damages == 0 ? "ok" : "damaged", report.entries, counted, report.log_entries,
+                           report.damages));
+  output.finish();
+  co_return report.damages == 0 ? ExitCode::done : ExitCode::negative;
+}
+
+}  // namespace
+
+ExitCode run(const BackupCommand& command) {
+  std::optional<Progress> progress;
+  std::uint64_t bytes = 0;
+  const ReadObserver observer = [&](std::uint64_t blocks) {
+    bytes += blocks * kBlockBytes;
+    if (progress) progress->at(bytes);
+  };
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return backup(command, db, progress); };
+  return with_store(command.session, Access::read, work, observer);
+}
+
+ExitCode run(const SalvageCommand& command) {
+  if (!std::filesystem::exists(command.session.path)) {
+    throw Error(Errc::not_found, fmt::format("{}: there is no such file", command.session.path));
+  }
+  SessionOptions target = command.session;
+  target.path = command.target;
+  target.write_buffer_bytes = kSalvageBufferBytes;
+  const Work work = [&](Partition& into, const FileBlockDevice&) { return salvage_into(command, into); };
+  return with_store(target, command.overwrite ? Access::overwrite : Access::create, work);
+}
+
+}  // namespace store::tool
