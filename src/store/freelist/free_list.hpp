@@ -28,6 +28,8 @@
 //     regions is kept up to a limit. A failed load changes nothing.
 //  6. aborted() restores the state before begin(), except reservations made or cancelled since.
 //  7. Reservations are volatile: never on the device, and they outlast commits.
+//  8. A commit lowers the high-water mark only over blocks that are allocatable when it begins to: free in the durable
+//     generation, nobody's. From then on until release_withheld() nobody gets them.
 //
 // Order of calls: create_empty() or open(), then per commit begin (again for each later cut), allocations and releases,
 // seal, and committed or aborted. seal() may only run when no allocation of the commit is suspended. reserve_run, cancel
@@ -66,6 +68,8 @@ struct FreeListOptions {
 
 class FreeList {
  public:
+  static constexpr std::uint32_t kMostLoweredRegions = 64;  // their bitmaps must be in memory: 12 KiB each
+
   // `first_usable_block`: the blocks before it (the meta pages) are nobody's to allocate.
   FreeList(BlockDevice& device, GenerationPins& pins, std::uint64_t first_usable_block, FreeListOptions options = {});
   FreeList(const FreeList&) = delete;
@@ -92,6 +96,9 @@ class FreeList {
   // Takes `blocks` contiguous blocks: the shortest fitting gap of the best region, gaps over several regions for runs of
   // at least 1 MiB, else past the high-water mark. Errors and suspension as allocate_pages().
   monterey::Task<Extent> allocate_run(std::uint32_t blocks);
+  // Takes `blocks` contiguous blocks, all below `mark`, from the lowest gap within a region that has them; nullopt if none
+  // does. Errors and suspension as allocate_pages(), but no_space.
+  monterey::Task<std::optional<Extent>> allocate_run_below(std::uint32_t blocks, std::uint64_t mark);
   // Undoes the allocation of an extent, or of a part, that the commit did not use after all. Requires: no part was
   // adopted, released or given back.
   void give_back(Extent extent);
@@ -124,6 +131,23 @@ class FreeList {
   // the store is opened again.
   void pins_changed() noexcept;
 
+  // --- compaction (free_list_compact.cpp) ---
+
+  // From now on the lowest blocks below `mark` are taken first, for whatever purpose, and others only when there are none
+  // (for a run: no gap); until it is called with nullopt. A commit then moves the allocator pages that it writes.
+  void prefer_below(std::optional<std::uint64_t> mark) noexcept;
+  // Makes the commit in progress rewrite every page of the allocator that lies at or above `mark`. Returns whether there is
+  // any. Errors: io_error, corruption.
+  monterey::Task<bool> rewrite_own_pages(std::uint64_t mark);
+  // Makes the commit in progress, which must not have changed anything yet, lower the high-water mark as far as the blocks
+  // below it are allocatable, by kMostLoweredRegions regions at most, and withholds those. Returns whether it does.
+  // Errors: io_error, corruption.
+  monterey::Task<bool> lower_high_water();
+  // Behind a committed lower_high_water(): the blocks that the state in memory still has beyond the durable mark.
+  std::optional<Extent> withheld() const noexcept { return withheld_; }
+  // Lets the mark in memory fall over what is withheld.
+  void release_withheld() noexcept;
+
   // Blocks allocatable now below the high-water mark.
   std::uint64_t free_blocks() const noexcept { return free_blocks_; }
   // Those, and what the device's capacity leaves beyond the mark. In pages; runs may find less.
@@ -135,6 +159,8 @@ class FreeList {
     return held_.blocks_held_by(pinned);
   }
   std::uint64_t reserved_blocks() const noexcept { return reserved_blocks_; }
+  // Blocks below the mark that are not free in the durable generation, or kept for pins or reservations.
+  std::uint64_t used_blocks() const noexcept { return high_water_ - free_blocks_; }
   // Of the state in memory; the durable one's stands in its AllocatorRoot.
   std::uint64_t high_water() const noexcept { return high_water_; }
   // Bitmaps in memory.
@@ -203,6 +229,10 @@ class FreeList {
   void trim_high_water() noexcept;
 
   // Searching.
+  std::optional<std::uint32_t> lowest_region(std::uint32_t from) const noexcept;
+  std::optional<Region::Run> gap_below(std::uint32_t region, std::uint32_t blocks, std::uint64_t mark) const noexcept;
+  monterey::Task<bool> open_lowest_window();
+  monterey::Task<std::optional<Extent>> take_run_below(std::uint32_t blocks, std::uint64_t mark, Purpose purpose);
   std::optional<std::uint32_t> emptiest_region() const noexcept;
   bool only_crumbs_left(std::uint32_t emptiest) const noexcept;
   std::optional<Extent> take_from_window(std::uint32_t wanted);
@@ -216,6 +246,8 @@ class FreeList {
   [[noreturn]] void throw_no_space(std::uint64_t wanted) const;
 
   // Sealing.
+  std::uint64_t mark_to_seal() const noexcept { return withheld_ ? withheld_->first.value : high_water_; }
+  monterey::Task<> touch_loaded(std::uint32_t region);
   monterey::Task<> apply_releases();
   void apply_release(const Released& released);
   std::vector<PageKey> dirty_pages() const;
@@ -250,6 +282,8 @@ class FreeList {
   HeldExtents held_;
   std::map<std::uint64_t, std::uint32_t> reservations_;  // first block, blocks
   std::optional<Window> window_;
+  std::optional<std::uint64_t> ceiling_;  // prefer_below()
+  std::optional<Extent> withheld_;        // up to the mark in memory as it was when the commit lowered it
 
   // The commit in progress.
   Phase phase_ = Phase::idle;

@@ -25,6 +25,7 @@ constexpr std::size_t kReleasesPerYield = 256;  // a few microseconds of work
 void FreeList::begin(Generation building) {
   STORE_ASSERT(phase_ == Phase::idle || phase_ == Phase::open);
   STORE_ASSERT(phase_ == Phase::idle || building > building_);
+  STORE_ASSERT(phase_ == Phase::open || !withheld_);
   pins_changed();
   phase_ = Phase::open;
   building_ = building;
@@ -93,12 +94,13 @@ const BitmapParentCell* FreeList::stored(PageKey key) const noexcept {
 // that the high-water mark rose over, all that have no page yet, and whatever is above one of these.
 std::vector<FreeList::PageKey> FreeList::dirty_pages() const {
   std::vector<std::uint32_t> dirty = touched_;
-  if (high_water_ > durable_.high_water) {
+  const std::uint32_t regions = regions_below(mark_to_seal());
+  if (mark_to_seal() > durable_.high_water) {
     const auto first = static_cast<std::uint32_t>(durable_.high_water / kRegionBlocks);
-    for (std::uint32_t region = first; region < region_count(); ++region) dirty.push_back(region);
+    for (std::uint32_t region = first; region < regions; ++region) dirty.push_back(region);
   }
   std::vector<PageKey> keys;
-  const std::uint8_t root = root_level(region_count());
+  const std::uint8_t root = root_level(regions);
   for (std::uint8_t level = 0;; ++level) {
     std::ranges::sort(dirty);
     const auto repeated = std::ranges::unique(dirty);
@@ -106,7 +108,7 @@ std::vector<FreeList::PageKey> FreeList::dirty_pages() const {
     for (const std::uint32_t index : dirty) keys.emplace_back(level, index);
     if (level == root) return keys;
     for (std::uint32_t& index : dirty) index /= static_cast<std::uint32_t>(kBitmapFanout);
-    const std::uint32_t pages = pages_of_level(region_count(), static_cast<std::uint8_t>(level + 1));
+    const std::uint32_t pages = pages_of_level(regions, static_cast<std::uint8_t>(level + 1));
     const auto& above = stored_[level + 1u];
     if (above.empty()) dirty.push_back(0);  // a new level; what else it has is above new regions
     STORE_ASSERT(dirty.empty() || dirty.back() < pages || above.empty());
@@ -116,6 +118,7 @@ std::vector<FreeList::PageKey> FreeList::dirty_pages() const {
 // A block for a page of the allocator from a region that is dirty already: the region's own, if it has one. It comes from
 // the fullest window, so that the emptier ones stay whole for the merge.
 std::optional<PageNo> FreeList::take_own_page(PageKey key) {
+  if (ceiling_) return std::nullopt;  // the lowest there is, then
   while (own_region_ < touched_.size() && regions_[touched_[own_region_]]->allocatable() == 0) ++own_region_;
   std::uint32_t from = 0;
   if (key.first == 0 && regions_[key.second]->allocatable() > 0) {
@@ -183,8 +186,8 @@ monterey::Task<AllocatorRoot> FreeList::seal() {
     sealed_ = durable_;
     co_return sealed_;
   }
-  sealed_.levels = root_level(region_count());
-  sealed_.high_water = high_water_;
+  sealed_.high_water = mark_to_seal();
+  sealed_.levels = root_level(regions_below(sealed_.high_water));
   // committed() must not fail for want of memory.
   for (std::uint8_t level = 0; level <= sealed_.levels; ++level) {
     stored_[level].reserve(pages_of_level(region_count(), level));
@@ -270,6 +273,7 @@ void FreeList::committed() noexcept {
     const std::uint32_t sealed_pages =
         level <= sealed_.levels ? pages_of_level(regions_below(sealed_.high_water), level) : 0;
     stored_[level].resize(level == 0 ? region_count() : sealed_pages);
+    if (level == 0) std::fill(stored_[0].begin() + sealed_pages, stored_[0].end(), BitmapParentCell{});
   }
   for (const auto& [key, placed] : placed_) stored_[key.first][key.second] = placed.cell;
   durable_ = sealed_;
@@ -310,6 +314,7 @@ void FreeList::aborted() noexcept {
   STORE_ASSERT(adopted_.empty());
   for (const std::uint32_t region : touched_) free_blocks_ += regions_[region]->drop_fresh();
   end_commit();
+  release_withheld();
   trim_high_water();
 }
 

@@ -57,9 +57,13 @@ monterey::Task<Extent> FreeList::allocate_pages(std::uint32_t wanted) {
 
 monterey::Task<Extent> FreeList::take_pages(std::uint32_t wanted) {
   if (!parents_loaded_) co_await load_parents();
-  bool may_grow = true;
+  bool may_grow = !withheld_;  // what lies past the mark in memory is past the one that is sealed
   for (;;) {
     if (const auto extent = take_from_window(wanted)) co_return *extent;
+    if (ceiling_) {
+      const bool found = co_await open_lowest_window();
+      if (found) continue;
+    }
     const std::uint64_t first = high_water_;
     const std::uint64_t limit = capacity();
     if (first >= limit) may_grow = false;
@@ -117,6 +121,10 @@ monterey::Task<Extent> FreeList::reserve_run(std::uint32_t blocks) {
 
 monterey::Task<Extent> FreeList::take_run(std::uint32_t blocks, Purpose purpose) {
   if (!parents_loaded_) co_await load_parents();
+  if (ceiling_) {
+    const std::optional<Extent> low = co_await take_run_below(blocks, *ceiling_, purpose);
+    if (low) co_return *low;
+  }
   for (;;) {
     const auto region = fitting_region(blocks);
     std::optional<Region::Run> run;
