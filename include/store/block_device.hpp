@@ -60,7 +60,8 @@ class BlockDevice {
   virtual monterey::Task<> grow(std::uint64_t blocks) = 0;
 
   // Gives [blocks, size_blocks()) back. Requires: no operation in flight on it. Does nothing when the device is smaller or
-  // of fixed size.
+  // of fixed size. From the call on size_blocks() is `blocks`, so that a grow() that comes meanwhile does its work; what that has
+  // made good is not given back. Errors: size_blocks() may be either.
   virtual monterey::Task<> shrink(std::uint64_t blocks) = 0;
 
   // Blocks addressable now.

@@ -247,8 +247,8 @@ monterey::Task<> MemBlockDevice::shrink(std::uint64_t blocks) {
   if (blocks >= disk_->size_blocks()) co_return;
   const Operation operation{DeviceOp::shrink, PageNo(), blocks, monterey::IoClass::foreground, 0};
   MemDisk::Flight flight(disk_, in_flight_, operation);
+  disk_->set_size_blocks(blocks);
   co_await flight.complete();
-  flight.disk().set_size_blocks(blocks);
 }
 
 }  // namespace store::test

@@ -318,14 +318,17 @@ monterey::Task<> SimDisk::resize(DeviceOp op, std::uint64_t blocks) {
   const SimFault* const struck = fault_of(operation);
   const std::optional<SimFault> fault = struck != nullptr ? std::optional(*struck) : std::nullopt;
   step(operation, Step::issued);
+  if (op == DeviceOp::shrink) {
+    shrunk_to_ = std::min(shrunk_to_, blocks);
+    view_.resize(blocks);
+  }
   co_await cluster_.delay(latency());
   if (fault && fault->kind == SimFault::Kind::error) fail(*fault, operation);
   if (op == DeviceOp::grow && blocks > options_.capacity_blocks) {
     throw Error(Errc::no_space, fmt::format("simulated: cannot grow to {} blocks; its capacity is {}", blocks,
                                             options_.capacity_blocks));
   }
-  if (op == DeviceOp::shrink) shrunk_to_ = std::min(shrunk_to_, blocks);
-  if (op == DeviceOp::shrink || blocks > view_.size()) view_.resize(blocks);
+  if (op == DeviceOp::grow && blocks > view_.size()) view_.resize(blocks);
   step(operation, Step::completed);
 }
 

@@ -180,6 +180,8 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
       throw Error(Errc::no_space, fmt::format("{}: cannot grow to {} blocks; its capacity is {} blocks of {} bytes",
                                               path_, blocks, shape_.capacity_blocks, kPageBytes));
     }
+    const monterey::Semaphore::Units turn = co_await resize_turn_.hold();
+    if (blocks <= shape_.size_blocks) co_return;
     // In steps, so that a growing store does not pay for an extension (and its metadata) at every commit.
     const std::uint64_t step = std::clamp(shape_.size_blocks / 8, kMinGrowthBlocks, kMaxGrowthBlocks);
     const std::uint64_t wanted = std::min(shape_.capacity_blocks, std::max(blocks, shape_.size_blocks + step));
@@ -194,8 +196,10 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     const InFlight guard(*this);
     require_writable("shrink");
     if (blocks >= shape_.size_blocks || !shape_.resizable) co_return;
-    co_await file_.truncate(blocks * kPageBytes);
     shape_.size_blocks = blocks;
+    const monterey::Semaphore::Units turn = co_await resize_turn_.hold();
+    if (shape_.size_blocks != blocks) co_return;  // it has grown since, by a turn that came before
+    co_await file_.truncate(blocks * kPageBytes);
   }
 
   std::uint64_t size_blocks() const override { return shape_.size_blocks; }
@@ -289,6 +293,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
   Shape shape_;
   std::uint32_t in_flight_ = 0;
   monterey::Semaphore sync_turn_{1};
+  monterey::Semaphore resize_turn_{1};
   bool can_allocate_ = true;
   bool can_trim_ = true;
 };

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <monterey/fixed_bufs.hpp>
+#include <monterey/spawn.hpp>
 #include <monterey/when_all.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
@@ -233,6 +234,26 @@ TEST_P(BlockDeviceTest, ShrinksAndGrowsAgain) {
     co_await device->grow(6);
     co_await device->read(PageNo(5), block, IoClass::foreground);
     EXPECT_TRUE(std::ranges::all_of(block, [](std::byte byte) { return byte == std::byte{0}; }));
+  });
+}
+
+TEST_P(BlockDeviceTest, GrowsWhileItShrinks) {
+  test::on_core([&]() -> Task<> {
+    auto device = co_await open(256);
+    const std::vector<std::byte> ones(kBlock, std::byte{1});
+    std::vector<std::byte> block(kBlock);
+    for (int round = 0; round < 50; ++round) {
+      co_await device->grow(100);
+      auto shrink = monterey::spawn(device->shrink(5));
+      auto grow = monterey::spawn(device->grow(60));
+      co_await grow;
+      EXPECT_GE(device->size_blocks(), 60u);
+      co_await device->write(PageNo(59), ones, IoClass::foreground);
+      co_await shrink;
+      EXPECT_GE(device->size_blocks(), 60u);
+      co_await device->read(PageNo(59), block, IoClass::foreground);
+      EXPECT_TRUE(same(block, ones));
+    }
   });
 }
 
