@@ -63,12 +63,17 @@ struct CheckOptions {
   std::size_t max_errors = 100;  // the check stops after so many findings
 };
 
+struct CompactOptions {
+  // The call ends behind the commit that has reached this; another goes on from there.
+  std::uint64_t max_bytes_moved = std::numeric_limits<std::uint64_t>::max();
+};
+
 // The open end of a range.
 inline constexpr std::nullopt_t unbounded = std::nullopt;
 
 static_assert(std::is_trivially_destructible_v<PartitionConfig> && std::is_trivially_destructible_v<CreateOptions> &&
               std::is_trivially_destructible_v<OpenOptions> && std::is_trivially_destructible_v<ScanOptions> &&
               std::is_trivially_destructible_v<GetIntoOptions> && std::is_trivially_destructible_v<BackupOptions> &&
-              std::is_trivially_destructible_v<CheckOptions>);
+              std::is_trivially_destructible_v<CheckOptions> && std::is_trivially_destructible_v<CompactOptions>);
 
 }  // namespace store

@@ -171,6 +171,13 @@ class Partition {
   [[nodiscard]] monterey::Task<RangeEstimate> approximate_range(std::string from,
                                                                 std::optional<std::string> to = std::nullopt) const;
 
+  // Makes the store small while reads and writes go on: flushes, packs leaves that have room, moves what lies at the end into
+  // free blocks further ahead, and gives the end back to the file system or device. Works by commits of about 4 MiB, each of
+  // which leaves the store whole, lets flushes pass between them, and never needs more than a little space beyond what is free.
+  // Blocks that scans and other readers hold in older states stay until they let go. Errors: those of flush(); the store is
+  // as the last commit left it. Calls that meet take turns.
+  [[nodiscard]] monterey::Task<CompactReport> compact(CompactOptions options = {});
+
   // Verifies the meta pages and every page of the last commit, not the log, which open() reads and holds to its checksums, nor
   // what is not flushed: checksums, pointers, order, counts, and that every block is reachable or
   // free, exactly once. Runs beside everything else.

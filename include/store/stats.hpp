@@ -68,6 +68,13 @@ struct RangeEstimate {
   std::uint64_t bytes = 0;  // that they take on the device
 };
 
+struct CompactReport {
+  // There is nothing more to do now. Else call again; if readers hold older states in the tail, when they are gone.
+  bool finished = false;
+  std::uint64_t bytes_moved = 0;  // written anew
+  std::uint64_t bytes_freed = 0;  // by which the device became smaller
+};
+
 struct CheckReport {
   bool ok = false;
   std::vector<std::string> errors;  // one finding each: where, what, expected and found

@@ -232,8 +232,10 @@ class Run {
       co_await advance_scan();
     } else if (kind < 980) {
       co_await read_snapshot();
-    } else if (kind < 993) {
+    } else if (kind < 989) {
       co_await db->flush();
+    } else if (kind < 993) {
+      co_await compact(*db);
     } else if (kind < 997) {
       co_await reopen(db);
     } else {
@@ -454,6 +456,21 @@ class Run {
       ++at->next;
       --at->left;
     }
+  }
+
+  monterey::Task<> compact(Partition& db) {
+    CompactOptions options;
+    if (below(2) == 0) options.max_bytes_moved = below(2u << 20);
+    const CompactReport report = co_await db.compact(options);
+    if (scans_.empty() && below(4) != 0) co_return;
+    co_await expect_clean(db);
+    if (!scans_.empty() || !snapshots_.empty() || options.max_bytes_moved < (2u << 20)) co_return;
+    EXPECT_TRUE(report.finished) << where();
+    // Beside what it holds: room to work, and gaps that no run and no segment of the log fits into.
+    const Stats stats = db.stats();
+    const std::uint64_t used =
+        stats.tree_pages + stats.overflow_blocks + stats.allocator_pages + stats.log_bytes / 4096 + 4;
+    EXPECT_LE(stats.device_blocks, used + used / 4 + (big_values_ ? 400 : 100)) << where();
   }
 
   monterey::Task<> reopen(std::optional<Partition>& db) {

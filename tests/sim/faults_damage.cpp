@@ -125,6 +125,7 @@ std::string run_every_bit(FaultContext& context, std::uint64_t seed) {
   plan.keys = 60;
   plan.long_batches = false;
   plan.big_values = false;
+  plan.compacts = false;  // the device keeps its size
   plan.capacity_blocks = kBlocks;
   ClosedStore store(context, plan, 12);
   if (!store.wrong.empty()) return store.wrong;

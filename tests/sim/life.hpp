@@ -28,8 +28,9 @@ struct LifePlan {
   WalMode mode = WalMode::none;
   std::uint32_t keys = 40;
   unsigned tasks = 8;
-  unsigned operations = 24;   // each task's
-  bool big_values = false;    // some over 64 KiB
+  unsigned operations = 24;  // each task's
+  bool big_values = false;   // some over 64 KiB
+  bool compacts = true;
   bool long_batches = false;  // some that fill more than a group of the log
   bool loads = false;         // a store that is found empty is loaded in bulk, beside all else
   std::uint64_t capacity_blocks = 512;
@@ -133,6 +134,7 @@ class Life {
   monterey::Task<> scan(SimRandom random);
   monterey::Task<> snapshot(SimRandom random);
   monterey::Task<> flush(SimRandom random);
+  monterey::Task<> compact(SimRandom random);
   monterey::Task<std::optional<ValueId>> read(std::uint32_t key);
 
   // Neighbouring keys, at least one, and bounds around them.

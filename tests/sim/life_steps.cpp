@@ -45,8 +45,10 @@ monterey::Task<> Life::step(SimRandom random) {
     co_await get_many(random);
   } else if (kind < 90) {
     co_await scan(random);
-  } else if (kind < 94) {
+  } else if (kind < 93) {
     co_await snapshot(random);
+  } else if (kind < 95 && plan_.compacts) {
+    co_await compact(random);
   } else {
     co_await flush(random);
   }
@@ -498,6 +500,24 @@ monterey::Task<> Life::flush(SimRandom random) {
   }
   if (error && outcome_of(error, "flush", Does::write) == History::Outcome::nothing && !plan_.writes_may_fail) {
     wrong("a flush failed: " + last_error_);
+  }
+  end(op, error ? History::Outcome::unknown : History::Outcome::applied);
+}
+
+// It flushes, so what it proves is what a flush does.
+monterey::Task<> Life::compact(SimRandom random) {
+  const std::uint32_t op = history_.begin(History::Kind::flush);
+  CompactOptions options;
+  if (random.one_in(2)) options.max_bytes_moved = random.below(1u << 20);
+  std::exception_ptr error;
+  try {
+    const CompactReport report = co_await db_->compact(options);
+    if (!report.finished && random.one_in(2)) co_await db_->compact(options);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error && outcome_of(error, "compact", Does::write) == History::Outcome::nothing && !plan_.writes_may_fail) {
+    wrong("a compaction failed: " + last_error_);
   }
   end(op, error ? History::Outcome::unknown : History::Outcome::applied);
 }

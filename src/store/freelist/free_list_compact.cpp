@@ -66,7 +66,11 @@ monterey::Task<std::optional<Extent>> FreeList::take_run_below(std::uint32_t blo
     if (!is_loaded(region)) co_await load_region(region, monterey::IoClass::background);
     if (region >= region_count() || !is_loaded(region)) break;  // the mark has fallen, or a commit has ended, meanwhile
     const auto run = gap_below(region, blocks, mark);
-    if (!run) continue;
+    if (!run) {
+      regions_[region]->measure();  // it was an upper bound
+      rank(region);
+      continue;
+    }
     const Extent extent{PageNo(region * kRegionBlocks + run->first), blocks};
     take(extent, purpose);
     co_return extent;

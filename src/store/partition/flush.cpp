@@ -57,20 +57,26 @@ void PartitionCore::poison(const std::exception_ptr& error) noexcept {
 }
 
 void PartitionCore::start_flush() {
-  if (flushing_ || (frozen_.empty() && !log_commit_wanted_) || !poisoned_.empty()) return;
+  if (flushing_ || !poisoned_.empty()) return;
+  if (frozen_.empty() && !log_commit_wanted_ && !wants_compact_turn()) return;
   monterey::detail::spawn_background(flush_frozen(shared_from_this()));
   flushing_ = true;  // the task has not begun
 }
 
 monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
-  while (!self->frozen_.empty() || self->log_commit_wanted_) {
+  const auto has_work = [&core = *self] {
+    return !core.frozen_.empty() || core.log_commit_wanted_ || core.wants_compact_turn();
+  };
+  while (has_work() && self->poisoned_.empty()) {
     const bool for_log = self->log_commit_wanted_;
     std::exception_ptr error;
     try {
       if (for_log) {
         co_await self->commit_log();
-      } else {
+      } else if (!self->frozen_.empty()) {
         co_await self->flush_one();
+      } else {
+        co_await self->do_compact_turn(*self->compact_turn_);
       }
     } catch (...) {
       error = std::current_exception();

@@ -22,6 +22,7 @@ constexpr std::uint64_t kMinCapBytes = 64u << 20;
 constexpr std::uint64_t kSmallestLogBlocks = 32;
 constexpr std::uint64_t kFirstLogBlocks = 256;
 constexpr std::uint64_t kSegmentsAtOnce = 4;
+constexpr std::size_t kMostSegmentsAnew = 32;
 constexpr std::uint64_t kDeviceShare = 8;  // of the device, at most one in so many blocks is log
 
 std::uint64_t blocks_of(const LogLayout& layout) { return layout.total_bytes() / kPageBytes; }
@@ -102,18 +103,20 @@ monterey::Task<> PartitionCore::commit_log() {
   std::rethrow_exception(error);
 }
 
-// Commits a layout, and segments that add_segments() made.
-monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added) {
+// Commits a layout, and with it segments that add_segments() made, and others that it has no more.
+monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added,
+                                                  std::vector<Extent> dropped) {
   Meta meta = meta_;
   meta.generation = take_generation();
   const std::uint32_t slot = 1 - meta_slot_;
   monterey::Task<> commit = commit_meta(meta, slot);  // made here: it must not fail for want of memory
-  const bool allocates = !added.empty() && !log_device_;
+  const bool allocates = !(added.empty() && dropped.empty()) && !log_device_;
   if (allocates) {
     std::exception_ptr error;
     free_list_.begin(meta.generation);
     try {
       for (const Extent segment : added) free_list_.adopt(segment);
+      for (const Extent segment : dropped) free_list_.release(segment, meta.generation);  // no reader holds it
       const AllocatorRoot allocator = co_await free_list_.seal();
       meta.allocator_root = allocator.root;
       meta.allocator_levels = allocator.levels;
@@ -134,6 +137,64 @@ monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<
   tree_.generation = meta.generation;
   if (allocates) free_list_.committed();
   log_committed(std::move(layout), meta.generation);
+}
+
+bool PartitionCore::log_lies_above(std::uint64_t block) const {
+  if (!log_ || log_device_) return false;
+  return std::ranges::any_of(log_layout().segments, [block](Extent segment) { return segment.end() > block; });
+}
+
+// Begins the log anew, as long as a new one, with segments below `block` as far as the allocator, which compaction makes prefer
+// low ones, finds any. Appends are held off until what they left is merged and the segments are committed. Runs in the flusher's
+// place. Returns whether it did: not while a record is being placed in parts, nor without space.
+monterey::Task<bool> PartitionCore::move_log_below(std::uint64_t block) {
+  if (log_placing_) co_return false;
+  bool moved = false;
+  std::exception_ptr error;
+  log_held_ = true;
+  try {
+    moved = co_await begin_log_anew(block);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  log_held_ = false;
+  if (error) std::rethrow_exception(error);
+  co_return moved;
+}
+
+monterey::Task<bool> PartitionCore::begin_log_anew(std::uint64_t block) {
+  co_await log_->sync();
+  // A batch that is too long for the log may still come, as a frozen buffer.
+  while (!active_.data->empty() || !frozen_.empty()) {
+    if (frozen_.empty()) rotate();
+    co_await flush_one();
+  }
+  // Segments that lie well are used again, their old groups have LSNs that nobody looks for; but not more and more short ones.
+  const std::uint64_t wanted = std::min(log_cap_blocks(), kFirstLogBlocks);
+  LogLayout layout;
+  std::vector<Extent> dropped;
+  for (const Extent& segment : log_layout().segments) {
+    const bool stays = segment.end() <= block && blocks_of(layout) + segment.count <= wanted &&
+                       layout.segments.size() + kSegmentsAtOnce < kMostSegmentsAnew;
+    (stays ? layout.segments : dropped).push_back(segment);
+  }
+  std::uint64_t missing = wanted - blocks_of(layout);
+  missing -= missing % kSegmentsAtOnce;
+  std::vector<Extent> added;
+  if (missing > 0) added = co_await add_segments(missing);
+  if (added.empty() && missing > 0) co_return false;
+  std::exception_ptr error;
+  try {
+    layout.begin = log_keep_from(0);
+    layout.segments.insert(layout.segments.end(), added.begin(), added.end());
+    STORE_ASSERT(layout.begin.lsn == log_position().lsn);
+    co_await commit_log_layout(std::move(layout), added, dropped);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (!error) co_return true;
+  if (!free_list_.in_commit()) cancel_segments(added);  // short of the meta page
+  std::rethrow_exception(error);
 }
 
 // A sync that fails may have had the error of a group to report.

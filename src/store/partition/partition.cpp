@@ -89,6 +89,10 @@ monterey::Task<BackupReport> backup_of(Core core, std::unique_ptr<BlockDevice> t
   co_return co_await core_of(core).backup(std::move(target), options);
 }
 
+monterey::Task<CompactReport> compact_of(Core core, CompactOptions options) {
+  co_return co_await core_of(core).compact(options);
+}
+
 monterey::Task<CheckReport> check_of(Core core, CheckOptions options) {
   co_return co_await core_of(core).check(options);
 }
@@ -113,6 +117,7 @@ monterey::Task<CheckReport> Partition::check(CheckOptions options) const { retur
 monterey::Task<BackupReport> Partition::backup(std::unique_ptr<BlockDevice> target, BackupOptions options) const {
   return backup_of(core_, std::move(target), options);
 }
+monterey::Task<CompactReport> Partition::compact(CompactOptions options) { return compact_of(core_, options); }
 Stats Partition::stats() const { return core_of(core_).stats(); }
 
 Snapshot Partition::snapshot() const {

@@ -159,6 +159,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void remove_view(ViewList::iterator view);
 
   // --- the whole ---
+  monterey::Task<CompactReport> compact(CompactOptions options);                                     // compact.cpp
   monterey::Task<CheckReport> check(CheckOptions options);                                           // check.cpp
   monterey::Task<RangeEstimate> approximate_range(std::string from, std::optional<std::string> to);  // estimate.cpp
   monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target, BackupOptions options);   // backup.cpp
@@ -226,7 +227,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> start_log();
   monterey::Task<> sync_log_device();
   monterey::Task<> commit_log();
-  monterey::Task<> commit_log_layout(LogLayout layout, std::vector<Extent> added);
+  monterey::Task<> commit_log_layout(LogLayout layout, std::vector<Extent> added, std::vector<Extent> dropped = {});
+  bool log_lies_above(std::uint64_t block) const;
+  monterey::Task<bool> move_log_below(std::uint64_t block);
+  monterey::Task<bool> begin_log_anew(std::uint64_t block);
   monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks);
   void cancel_segments(std::span<const Extent> segments);
   monterey::Task<Extent> add_segment(std::uint32_t blocks, std::span<const Extent> before);
@@ -323,6 +327,24 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void require_empty() const;
   monterey::Task<std::uint64_t> load_and_commit(AnyBulkSource& source);
 
+  // compact.cpp
+  struct CompactTurn;
+  struct Compaction;
+  std::uint64_t compact_budget(const Compaction& compaction) const;
+  monterey::Task<> compact_all(Compaction& compaction);
+  enum class CompactStep : std::uint8_t { pack, move, own_pages, log, lower };
+  bool wants_compact_turn() const;
+  bool compact_turn_runs() const;
+  monterey::Task<> compact_tree(Compaction& compaction, CompactStep step, std::uint64_t mark);
+  monterey::Task<> lower_high_water();
+  monterey::Task<> take_turn(CompactTurn& turn);
+  monterey::Task<> do_compact_turn(CompactTurn& turn);
+  monterey::Task<RewritePlan> plan_rewrite(const CompactTurn& turn);
+  monterey::Task<TreeRoot> rewrite(const RewritePlan& plan, const CompactTurn& turn, Generation building,
+                                   PageWriter& writer, MergeCounts& counts);
+  monterey::Task<> compact_one(CompactTurn& turn);
+  monterey::Task<> give_back_tail();
+
   // Order matters: what is declared later refers to what is declared earlier, and goes first.
   std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<BlockDevice> log_device_;
@@ -349,6 +371,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   LogPosition log_tail_;                    // where replay has got to
   std::optional<LogPosition> log_placing_;  // where the record begins whose entries are not in a buffer yet
   bool log_commit_wanted_ = false;          // for segments: to add some, or to use those again that are merged
+  bool log_held_ = false;                   // nothing is appended: the segments are being exchanged
   bool log_growth_refused_ = false;         // there was no space for them, since the last flush
   std::uint64_t log_low_bytes_ = 0;         // with less left, something is done about it
   std::size_t unlogged_ = 0;                // frozen buffers that are not in the log
@@ -367,6 +390,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Event flush_ended_;         // pulsed whenever a flush has succeeded or failed
   std::uint64_t flush_failures_ = 0;
   std::exception_ptr flush_error_;  // of the last failure
+
+  monterey::Mutex compacting_;           // one at a time
+  CompactTurn* compact_turn_ = nullptr;  // what the flusher is to do when no flush waits
+  bool packed_ = false;                  // the compaction that was stopped last has packed all leaves
+  std::string compact_from_;             // … and is to go on here
 
   Found missed_;  // what the last try_ left for its verb
   std::vector<Missed> missed_many_;

@@ -168,6 +168,11 @@ monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
       }
     }
     if (grown) continue;
+    if (compact_turn_runs()) {  // what it took comes back with its commit
+      co_await flush_ended_.wait();
+      require_writable();
+      continue;
+    }
     if (flushed || (frozen_.empty() && active_.data->empty())) {
       throw Error(Errc::no_space,
                   fmt::format("{}: full, no space left: a write needs up to {} blocks more than are free ({} of {} in "
@@ -230,6 +235,10 @@ monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write)
 monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
   for (;;) {
     require_writable();
+    if (log_held_) {
+      co_await wait_for_flush();
+      continue;
+    }
     if (log_->fits(bytes)) {
       if (bytes > kMaxFragmentBytes || log_->has_room(bytes)) co_return;
       co_await log_->make_room();
@@ -264,7 +273,7 @@ bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view
   if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0) return false;
   const std::array<LogEntry, 1> entry{LogEntry{key, value, std::nullopt}};
   const std::size_t log_bytes = log_ ? record_bytes(entry) : 0;
-  if (log_ && !log_->has_room(log_bytes)) return false;
+  if (log_ && (log_held_ || !log_->has_room(log_bytes))) return false;
   PendingSpace more;
   more.add(key.size(), value ? value->size() : 0);
   if (!has_space(more, value ? Purpose::ordinary : Purpose::relief)) return false;
@@ -443,6 +452,7 @@ bool PartitionCore::may_apply(const Write& write, Room room) const {
   if (room == Room::own_buffer) return active_.data->empty() && frozen_.size() + 1 < config_.write_buffer_count;
   if (!active_.data->fits(write.changes.size(), write.bytes, write.ranges)) return false;
   if (!log_) return true;
+  if (log_held_) return false;
   return write.log_bytes <= kMaxFragmentBytes ? log_->has_room(write.log_bytes) : log_->fits(write.log_bytes);
 }
 

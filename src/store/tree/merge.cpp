@@ -45,6 +45,7 @@ MergeCounts& MergeCounts::operator+=(const MergeCounts& other) {
   overflow_blocks += other.overflow_blocks;
   pages_read += other.pages_read;
   pages_touched += other.pages_touched;
+  run_blocks_moved += other.run_blocks_moved;
   return *this;
 }
 
@@ -201,7 +202,7 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
   co_await load_branch(pointer, level, page.get());
   supersede(pointer);
   const BranchView view(page->data());
-  require_in_range(pointer, branch_is_within(view, lower, upper));
+  require_branch_in_range(pointer, view, lower, upper);
   std::string separator = lower;
   bool draw_in = false;  // the child before it asked for its neighbour
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
@@ -232,6 +233,16 @@ void TreeMerge::require_in_range(const PagePointer& pointer, bool in_range) cons
       fmt::format("{}: page {}: it has keys outside the range of its place in the tree; restore from a backup or "
                   "salvage the store",
                   with_.device.name(), pointer.page.value));
+}
+
+void TreeMerge::require_leaf_in_range(const PagePointer& pointer, LeafView leaf, std::string_view lower,
+                                      const UpperBound& upper) const {
+  require_in_range(pointer, leaf_is_within(leaf, lower, upper));
+}
+
+void TreeMerge::require_branch_in_range(const PagePointer& pointer, BranchView branch, std::string_view lower,
+                                        const UpperBound& upper) const {
+  require_in_range(pointer, branch_is_within(branch, lower, upper));
 }
 
 monterey::Task<> TreeMerge::collect_changes(const UpperBound& upper) {
@@ -273,7 +284,7 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   }
   const LeafReader::Leaf leaf = co_await take_leaf(pointer);
   const LeafView view(leaf.bytes);
-  require_in_range(pointer, leaf_is_within(view, lower, upper));
+  require_leaf_in_range(pointer, view, lower, upper);
   const bool changes_nothing = std::ranges::all_of(changes_, [&](const EntryView& change) {
     return change.kind == EntryKind::erase && !view.find(change.key).found;
   });

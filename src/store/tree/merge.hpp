@@ -30,6 +30,7 @@
 #include "store/tree/leaf_reader.hpp"
 #include "store/tree/packer.hpp"
 #include "store/tree/page_writer.hpp"
+#include "store/tree/rewrite_plan.hpp"
 #include "store/tree/root.hpp"
 #include "store/writebuf/write_buffer.hpp"
 
@@ -41,6 +42,7 @@ struct MergeCounts {
   std::int64_t overflow_blocks = 0;  // … of blocks in overflow runs
   std::uint64_t pages_read = 0;      // leaves read from the device
   std::uint64_t pages_touched = 0;   // pages of the old tree that were replaced
+  std::uint64_t run_blocks_moved = 0;
 
   MergeCounts& operator+=(const MergeCounts& other);
 };
@@ -64,6 +66,9 @@ class TreeMerge {
   // Applies the newest version of every key with after < sequence number <= at, and the ranges of that age to what is older.
   // Errors: corruption, io_error, no_space.
   monterey::Task<TreeRoot> run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
+  // Writes the pages of the plan anew, and moves runs of its leaves that end above `mark` to lower places where there is one.
+  // The plan is of the state that this merge starts from, and outlives the task. Errors: as run().
+  monterey::Task<TreeRoot> rewrite(const RewritePlan* plan, std::uint64_t mark);
   monterey::Task<> drain();
 
   const MergeCounts& counts() const { return counts_; }
@@ -105,10 +110,19 @@ class TreeMerge {
   static monterey::Task<> pass_over_erased(WriteBuffer::Iterator* input);
   monterey::Task<> drop(PagePointer pointer, unsigned level);
 
+  monterey::Task<> rewrite_page(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
+  monterey::Task<> rewrite_branch(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
+  monterey::Task<> rewrite_leaf(PagePointer pointer, std::string lower, UpperBound upper);
+  monterey::Task<> move_runs(LeafView view, std::vector<OverflowRef>& runs);
+
   bool wants_neighbour(unsigned level) const;
   bool changes_below(const UpperBound& upper) const;
   monterey::Task<> collect_changes(const UpperBound& upper);
   void require_in_range(const PagePointer& pointer, bool in_range) const;
+  void require_leaf_in_range(const PagePointer& pointer, LeafView leaf, std::string_view lower,
+                             const UpperBound& upper) const;
+  void require_branch_in_range(const PagePointer& pointer, BranchView branch, std::string_view lower,
+                               const UpperBound& upper) const;
 
   bool add_entry(const EntryView& entry);
   monterey::Task<> add_long_entry(EntryView entry);
@@ -138,6 +152,9 @@ class TreeMerge {
   bool plan_done_ = false;
   std::vector<EntryView> changes_;        // for the leaf being merged
   std::unique_ptr<Page> unplanned_leaf_;  // what take_leaf() read by itself
+  const RewritePlan* plan_to_rewrite_ = nullptr;
+  std::size_t next_to_rewrite_ = 0;  // of its leaves, the first that is not being read
+  std::uint64_t move_runs_above_ = 0;
 
   LeafPacker leaves_;
   std::string run_lower_;      // the separator of the first page of the run of leaves

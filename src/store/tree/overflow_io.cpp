@@ -232,4 +232,53 @@ monterey::Task<OverflowRef> write_run(BlockDevice& device, Extent blocks, std::s
   co_return OverflowRef{blocks.first, value.size(), crc, birth};
 }
 
+namespace {
+
+// Runs on their way to other blocks: several workers take pieces in turn.
+struct RunCopier {
+  BlockDevice& device;
+  std::span<const RunCopy> copies;
+  monterey::IoClass io_class;
+  std::uint32_t done = 0;  // blocks of the first of them that are taken
+};
+
+monterey::Task<> copy_pieces(RunCopier* copier, std::uint32_t piece_blocks) {
+  const auto memory = allocate_aligned(std::size_t{piece_blocks} * kPageBytes);
+  std::exception_ptr error;
+  while (!copier->copies.empty()) {
+    const RunCopy& copy = copier->copies.front();
+    const std::uint32_t at = copier->done;
+    const std::uint32_t blocks = std::min(piece_blocks, copy.to.count - at);
+    copier->done += blocks;
+    const PageNo from(copy.from.value + at);
+    const PageNo to(copy.to.first.value + at);
+    if (copier->done == copy.to.count) {
+      copier->copies = copier->copies.subspan(1);
+      copier->done = 0;
+    }
+    const std::span<std::byte> bytes(memory.get(), std::size_t{blocks} * kPageBytes);
+    try {
+      co_await copier->device.read(from, bytes, copier->io_class);
+      co_await copier->device.write(to, bytes, copier->io_class);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (!error) continue;
+    copier->copies = {};  // what the others have begun ends, no more is begun
+    std::rethrow_exception(error);
+  }
+}
+
+}  // namespace
+
+monterey::Task<> copy_runs(BlockDevice& device, std::span<const RunCopy> copies, monterey::IoClass io_class) {
+  RunCopier copier{device, copies, io_class};
+  std::uint32_t longest = 0;
+  for (const RunCopy& copy : copies) longest = std::max(longest, copy.to.count);
+  const std::uint32_t piece_blocks = std::min<std::uint32_t>(longest, kPieceBytes / kPageBytes);
+  std::vector<monterey::Task<>> workers;
+  for (std::size_t i = 0; i < kPiecesAtOnce; ++i) workers.push_back(copy_pieces(&copier, piece_blocks));
+  co_await monterey::when_all(std::move(workers));
+}
+
 }  // namespace store

@@ -41,4 +41,13 @@ monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64
 // Durability: none before the next sync of the device.
 monterey::Task<OverflowRef> write_run(BlockDevice& device, Extent blocks, std::string_view value, Generation birth);
 
+struct RunCopy {
+  PageNo from;
+  Extent to;
+};
+
+// Copies blocks as they are, several at once. Durability: none before the next sync of the device. Errors: io_error;
+// everything that was begun has ended.
+monterey::Task<> copy_runs(BlockDevice& device, std::span<const RunCopy> copies, monterey::IoClass io_class);
+
 }  // namespace store

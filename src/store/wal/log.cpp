@@ -255,7 +255,7 @@ monterey::Task<> Log::write_group() {
 
 void Log::recycle(LogLayout layout, Generation generation) noexcept {
   STORE_ASSERT(layout.begin.lsn >= layout_.begin.lsn && layout.begin.lsn <= position_.lsn);
-  STORE_ASSERT(layout.end() >= end_);
+  STORE_ASSERT(layout.end() >= end_ || (layout.begin.lsn == position_.lsn && !gathered() && !writing_));
   layout_ = std::move(layout);
   end_ = layout_.end();
   generation_ = generation;

@@ -105,7 +105,8 @@ class Log : public std::enable_shared_from_this<Log> {
   // Bytes of segments that are not yet spoken for.
   std::uint64_t left_bytes() const noexcept;
   // The layout that a commit made durable, with its generation: blocks before its begin may be written from now on.
-  // Requires: made from layout() by starting_at() or by appending segments.
+  // Requires: made from layout() by starting_at() or by appending segments; or other segments, which begin at position()
+  // while nothing is gathered or being written.
   void recycle(LogLayout layout, Generation generation) noexcept;
 
   const LogCounters& counters() const noexcept { return counters_; }
