@@ -85,6 +85,12 @@ struct SalvageCommand {
   bool overwrite = false;
 };
 
+struct CompactCommand {
+  SessionOptions session;
+  bool json = false;
+  std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
+};
+
 ExitCode run(const CreateCommand&);
 ExitCode run(const PutCommand&);
 ExitCode run(const GetCommand&);
@@ -96,5 +102,6 @@ ExitCode run(const StatCommand&);
 ExitCode run(const CheckCommand&);
 ExitCode run(const BackupCommand&);
 ExitCode run(const SalvageCommand&);
+ExitCode run(const CompactCommand&);
 
 }  // namespace store::tool

@@ -203,6 +203,14 @@ class Program {
     check.footer(
         "Findings go to standard error, a line each. Ends with 1 when there are any.\n\nExample:\n"
         "  store check app.db");
+
+    CLI::App& compact = add("compact", "Make the file as small as what it holds", compact_, true);
+    compact.add_flag("--json", compact_.json, "As one JSON object");
+    compact.add_option("--max-bytes", compact_.max_bytes, "Stop when about so much was moved, like 100M")
+        ->transform(CLI::AsSizeValue(false));
+    compact.footer(
+        "Works by small commits and may be stopped at any time; another run goes on.\n\nExamples:\n"
+        "  store compact app.db\n  store compact app.db --max-bytes 100M");
   }
 
   void declare_copies() {
@@ -217,7 +225,7 @@ class Program {
     salvage.footer(kSalvageFooter);
   }
 
-  CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check and back up a store file",
+  CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check, compact and back up a store file",
                 "store"};
   std::function<ExitCode()> chosen_;
   CreateCommand create_;
@@ -231,6 +239,7 @@ class Program {
   CheckCommand check_;
   BackupCommand backup_;
   SalvageCommand salvage_;
+  CompactCommand compact_;
 };
 
 }  // namespace

@@ -101,6 +101,28 @@ class Records(Case):
         report = json.loads(self.run_store("check", self.db, "--json")[0])
         self.assertEqual((report["ok"], report["entries"], report["errors"]), (True, 2000, []))
 
+    def test_compact(self):
+        rows = b"".join(b"%06d\t%s\n" % (i, os.urandom(50).hex().encode()) for i in range(20000))
+        self.run_store("load", self.db, stdin=rows)
+        whole = os.path.getsize(self.db)
+        self.assertTrue(self.run_store("compact", self.db)[0].startswith(b"done: "))
+        full = os.path.getsize(self.db)
+        self.assertLessEqual(full, whole)
+        self.assertEqual(self.run_store("dump", self.db)[0], rows)
+        self.run_store("create", self.db, "--overwrite")
+        self.run_store("load", self.db, stdin=rows[:len(rows) // 10])
+        part = json.loads(self.run_store("compact", self.db, "--json", "--max-bytes", "64K")[0])
+        self.assertLessEqual(part["bytes_moved"], 1 << 19)
+        runs = 0
+        while not part["finished"]:
+            part = json.loads(self.run_store("compact", self.db, "--json", "--max-bytes", "256K")[0])
+            runs += 1
+            self.assertLess(runs, 100)
+        self.assertEqual(part["file_bytes"], os.path.getsize(self.db))
+        self.assertLess(os.path.getsize(self.db), full / 5)
+        self.assertEqual(self.run_store("dump", self.db)[0], rows[:len(rows) // 10])
+        self.check_clean()
+
     def test_create_refuses_a_store(self):
         self.run_store("put", self.db, "a", "1")
         self.run_store("create", self.db, expect=FAILED)
@@ -124,7 +146,7 @@ class Failures(Case):
     def test_help(self):
         out = self.run_store("--help")[0].decode()
         self.assertIn("Exit codes:", out)
-        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check", "backup", "salvage"):
+        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check", "compact", "backup", "salvage"):
             self.assertIn(command, out)
             self.assertIn("Example", self.run_store(command, "--help")[0].decode())
 

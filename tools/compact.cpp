@@ -1,0 +1,64 @@
+// compact.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "tools/commands.hpp"
+#include "tools/output.hpp"
+#include "tools/progress.hpp"
+
+namespace store::tool {
+namespace {
+
+constexpr std::uint64_t kStepBytes = 16u << 20;  // moved between two looks at how far it is
+
+struct Compacted {
+  bool finished = false;
+  std::uint64_t bytes_moved = 0;
+  std::uint64_t bytes_freed = 0;
+};
+
+monterey::Task<ExitCode> compact(const CompactCommand& command, Partition& db, const FileBlockDevice& device,
+                                 std::optional<Progress>& progress, Compacted& all) {
+  progress.emplace("compact", Unit::bytes, 0);
+  while (!all.finished && all.bytes_moved < command.max_bytes) {
+    CompactOptions options;
+    options.max_bytes_moved = std::min(kStepBytes, command.max_bytes - all.bytes_moved);
+    const CompactReport step = co_await db.compact(options);
+    all.finished = step.finished;
+    all.bytes_moved += step.bytes_moved;
+    all.bytes_freed += step.bytes_freed;
+    if (step.bytes_moved == 0) break;  // what is left cannot be moved now
+  }
+  progress.reset();
+  const std::uint64_t file_bytes = device.size_blocks() * 4096;
+  Output output;
+  if (command.json) {
+    output.write(fmt::format("{{\"finished\": {}, \"bytes_moved\": {}, \"bytes_freed\": {}, \"file_bytes\": {}}}\n",
+                             all.finished, all.bytes_moved, all.bytes_freed, file_bytes));
+  } else {
+    output.write(fmt::format("{}: {} moved, {} given back, the file has {}\n", all.finished ? "done" : "not finished",
+                             human_bytes(static_cast<double>(all.bytes_moved)),
+                             human_bytes(static_cast<double>(all.bytes_freed)),
+                             human_bytes(static_cast<double>(file_bytes))));
+  }
+  output.finish();
+  co_return ExitCode::done;
+}
+
+}  // namespace
+
+ExitCode run(const CompactCommand& command) {
+  std::optional<Progress> progress;
+  Compacted all;
+  const ReadObserver observer = [&](std::uint64_t) {
+    if (progress) progress->at(all.bytes_moved);
+  };
+  const Work work = [&](Partition& db, const FileBlockDevice& device) {
+    return compact(command, db, device, progress, all);
+  };
+  return with_store(command.session, Access::write, work, observer);
+}
+
+}  // namespace store::tool
