@@ -329,6 +329,7 @@ monterey::Task<> PartitionCore::give_back_tail() {
   } catch (...) {
     error = std::current_exception();
   }
+  size_at_open_ = std::min(size_at_open_, device_->size_blocks());
   free_list_.release_withheld();
   if (error) std::rethrow_exception(error);
 }

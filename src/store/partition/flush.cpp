@@ -26,6 +26,8 @@ struct PartitionCore::Cut {
 
 namespace {
 
+constexpr std::uint64_t kFewExcessBlocks = (1u << 20) / kPageBytes;
+
 std::string text_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -56,6 +58,21 @@ void PartitionCore::poison(const std::exception_ptr& error) noexcept {
   }
 }
 
+// What writes were accepted for may have been far more than they came to need: an upper bound for the merge of a buffer of
+// overwrites is several times what it writes. Much of that goes back to the file system, but nothing that was there before
+// this partition was opened.
+monterey::Task<> PartitionCore::give_back_excess() {
+  const std::uint64_t size = device_->size_blocks();
+  const std::uint64_t keep = std::max(size_at_open_, free_list_.high_water() + blocks_needed({}, states_to_build()));
+  if (!frozen_.empty() || size < keep + std::max(kFewExcessBlocks, size / 16)) co_return;
+  try {
+    co_await device_->shrink(keep);
+  } catch (const Error& error) {
+    if (error.errc() != Errc::io_error) throw;
+    // The flush has done its work; a file that is longer than it need be does no harm.
+  }
+}
+
 void PartitionCore::start_flush() {
   if (flushing_ || !poisoned_.empty()) return;
   if (frozen_.empty() && !log_commit_wanted_ && !wants_compact_turn()) return;
@@ -75,6 +92,7 @@ monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self
         co_await self->commit_log();
       } else if (!self->frozen_.empty()) {
         co_await self->flush_one();
+        co_await self->give_back_excess();
       } else {
         co_await self->do_compact_turn(*self->compact_turn_);
       }

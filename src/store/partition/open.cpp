@@ -236,6 +236,7 @@ monterey::Task<> PartitionCore::require_log_device(OpenOptions options) {
 }
 
 monterey::Task<> PartitionCore::finish_open(OpenOptions options) {
+  size_at_open_ = device_->size_blocks();
   last_seq_ = meta_.last_merged;
   log_layout_ = layout_of(meta_);
   log_tail_ = log_layout_.begin;

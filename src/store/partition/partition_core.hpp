@@ -308,6 +308,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void start_flush();
   static monterey::Task<> flush_frozen(std::shared_ptr<PartitionCore> self);
   monterey::Task<> flush_one();
+  monterey::Task<> give_back_excess();
   struct Cut;
   monterey::Task<AllocatorRoot> build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer, MergeCounts& counts);
   monterey::Task<> flush_all();
@@ -361,6 +362,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::vector<std::string> open_notes_;
   bool rolled_back_ = false;  // opened at an older state than the newest, or without its log, as it was allowed to
 
+  std::uint64_t size_at_open_ = 0;  // of the device, or what compaction has left of it
   Meta meta_;
   std::uint32_t meta_slot_ = 0;  // the slot that holds meta_
   TreeRoot tree_;

@@ -303,6 +303,50 @@ TEST(Compact, OfAnEmptyStoreDoesNothing) {
   });
 }
 
+// 100,000 keys overwritten at random: old and new state lie side by side, and a third with a scan that holds one; not what the
+// flushes might have needed had the keys been new. `bench_space` has the same for 200 flushes of a file.
+TEST(Space, OfOverwritesIsThatOfTwoStates) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    constexpr unsigned kKeys = 100'000;
+    auto disk = std::make_shared<MemDisk>();
+    PartitionConfig config = config_of(WalMode::none);
+    config.write_buffer_bytes = 8u << 20;
+    auto db = co_await Partition::create(device_on(disk), config);
+    std::mt19937_64 random(13);
+    const auto key_of = [](std::uint64_t i) { return fmt::format("{:016x}", i * 0x9E3779B97F4A7C15u); };
+    for (unsigned i = 0; i < kKeys; ++i) co_await db.put(key_of(i), std::string(100, 'v'));
+    co_await db.flush();
+    const auto overwrite = [&](Partition& store, double& worst) -> monterey::Task<> {
+      worst = 0;
+      for (int flush = 0; flush < 8; ++flush) {
+        for (int i = 0; i < 40'000; ++i) {
+          const std::string key = key_of(random() % kKeys);
+          co_await store.put(key, std::string(100, static_cast<char>('a' + flush)));
+        }
+        co_await store.flush();
+        const double blocks = static_cast<double>(disk->size_blocks());
+        worst = std::max(worst, blocks / static_cast<double>(reachable_blocks(store.stats())));
+      }
+    };
+    double alone = 0;
+    co_await overwrite(db, alone);
+    EXPECT_LT(alone, 2.2);
+    {
+      auto scan = co_await db.scan("");
+      co_await scan.advance();
+      double held = 0;
+      co_await overwrite(db, held);
+      EXPECT_LT(held, 3.3);
+      EXPECT_GT(held, 2.5);
+    }
+    const CompactReport report = co_await db.compact();
+    EXPECT_TRUE(report.finished);
+    EXPECT_LT(static_cast<double>(disk->size_blocks()), 1.15 * static_cast<double>(reachable_blocks(db.stats())));
+    co_await expect_clean(db);
+    co_await db.close();
+  });
+}
+
 // The `number`th write, sync, grow or shrink of a compaction fails: it says so, nothing is lost, and it can be tried again, at the
 // latest when the store is opened again.
 TEST(Compact, EachOfItsOperationsMayFail) {
