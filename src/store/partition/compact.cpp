@@ -25,6 +25,8 @@ namespace {
 
 constexpr std::uint64_t kMostBlocksACommit = 1024;  // 4 MiB
 constexpr std::size_t kMostLeavesATurn = 4096;      // looked at while a flush may come to wait
+constexpr std::uint64_t kLeastGain = 16;            // of what lies above the mark, a round is to free one in so many
+constexpr int kMostLogMoves = 3;                    // by one call
 constexpr std::uint64_t kFewBlocks = 64;            // a commit may take from a store that has none free
 
 // How many blocks a compacted store may have for so many in use: room for a commit to work with.
@@ -97,6 +99,7 @@ monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
     packed_ = !compaction.stopped;
   }
   bool is_low = false;
+  int log_moves = 0;
   std::uint64_t reach = 0;  // quarters of the blocks below the mark that are moved, too
   while (!compaction.stopped) {
     const std::uint64_t mark = compact_blocks(free_list_.used_blocks());
@@ -109,7 +112,7 @@ monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
     own_pages.step = CompactStep::own_pages;
     own_pages.mark = mark;
     co_await take_turn(own_pages);
-    if (log_lies_above(mark)) {
+    if (log_lies_above(mark) && log_moves++ < kMostLogMoves) {
       CompactTurn log;
       log.step = CompactStep::log;
       log.mark = mark;
@@ -117,7 +120,9 @@ monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
     }
     co_await lower_high_water();
     is_low = free_list_.high_water() <= mark;
-    if (free_list_.high_water() < before) {
+    // A round that gains little is not worth another like it.
+    const std::uint64_t least_gain = std::max((before - mark) / kLeastGain, kFewBlocks / 8);
+    if (free_list_.high_water() + least_gain <= before) {
       reach = 0;
       continue;
     }

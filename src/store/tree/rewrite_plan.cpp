@@ -45,7 +45,9 @@ monterey::Task<RewritePlan> RewritePlanner::walk(std::string from, Limits limits
       pending.push_back(std::move(*leaf));
     }
     if (pending.empty()) break;
-    if (plan_.pages.size() + plan_.run_blocks >= limits.blocks || judged >= limits.leaves) {
+    // One leaf at least, or the next part would begin where this one did: branches above it may have used up the limit.
+    const bool enough = plan_.pages.size() + plan_.run_blocks >= limits.blocks || judged >= limits.leaves;
+    if (judged > 0 && enough) {
       plan_.next = std::move(pending.front().lower);
       break;
     }
