@@ -159,6 +159,21 @@ double fio_read_rate(const std::string& path) {
   return best;
 }
 
+struct Ascending {
+  const bench::Values& values;
+  std::uint64_t left;
+  std::uint64_t index = 0;
+  std::string text{};
+
+  bool next(std::string_view& key, std::string_view& value) {
+    if (left-- == 0) return false;
+    text = fmt::format("{:016x}", index);
+    key = text;
+    value = values.of(index++);
+    return true;
+  }
+};
+
 monterey::Task<> measure_cold(std::string path, Options options) {
   const bench::Values values;
   const std::uint64_t entries = (options.cold_mib << 20) / (bench::kKeyBytes + bench::kValueBytes);
@@ -166,11 +181,8 @@ monterey::Task<> measure_cold(std::string path, Options options) {
   {
     auto device = co_await store::FileBlockDevice::open(path);
     auto db = co_await store::Partition::create(std::move(device), kConfig);
-    for (std::uint64_t i = 0; i < entries; ++i) {
-      const std::string key = fmt::format("{:016x}", i);
-      co_await db.put(key, values.of(i));
-    }
-    co_await db.flush();
+    Ascending source{values, entries};
+    co_await db.bulk_load(source);
     pages = db.stats().tree_pages;
     co_await db.close();
   }

@@ -140,7 +140,8 @@ class Partition {
 
   // Fills an empty partition from a source of entries in ascending order of their keys, each key once: packed pages, written
   // once and in large ascending writes, past the write buffer and the log, and one commit at the end. Returns the number of entries.
-  // A source given as an lvalue must live until the task ends. Writes wait meanwhile, reads find the partition empty.
+  // A source given as an lvalue must live until the task ends; give g++ 12 none as a temporary within a co_await, it destroys such
+  // twice. Writes wait meanwhile, reads find the partition empty.
   // Durability: on completion, in every mode; a crash before leaves the partition empty.
   // Errors, which leave it empty: invalid_argument when it is not empty at the call, or for entries out of order, whose keys the
   // text has; no_space; whatever source.next() throws.
