@@ -117,7 +117,7 @@ TEST(Backup, HasWhatIsBufferedAndNothingWrittenLater) {
     const Model expected = model;
     disk->complete(MemDisk::Completion::yield);
     const auto target = std::make_shared<MemDisk>();
-    target->complete(MemDisk::Completion::yield);
+    target->complete(MemDisk::Completion::held);  // until some rounds have changed what is copied
     bool done = false;
     auto copying = monterey::spawn([](const Partition* from, DiskPtr to, bool* ended) -> monterey::Task<> {
       co_await back_up(*from, to);
@@ -126,6 +126,10 @@ TEST(Backup, HasWhatIsBufferedAndNothingWrittenLater) {
     co_await monterey::yield();
     int rounds = 0;
     for (; !done; ++rounds) {
+      if (rounds == 4) {
+        target->complete(MemDisk::Completion::yield);
+        target->release_all();
+      }
       co_await fill(db, model, rounds % 30 * 100, rounds % 30 * 100 + 60, 120);
       for (int i = 0; i < 20; ++i) {
         const std::string key = numbered("key", (rounds * 37 + i * 11) % 3'000);
