@@ -125,7 +125,8 @@ TEST(Backup, HasWhatIsBufferedAndNothingWrittenLater) {
     }(&db, target, &done));
     co_await monterey::yield();
     int rounds = 0;
-    for (; !done; ++rounds) {
+    for (;; ++rounds) {
+      if (done) break;
       if (rounds == 4) {
         target->complete(MemDisk::Completion::yield);
         target->release_all();
