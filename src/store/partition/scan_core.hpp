@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "store/base/assert.hpp"
 #include "store/page/leaf.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/partition/snapshot_core.hpp"
@@ -22,7 +23,7 @@
 
 namespace store::detail {
 
-// A key in two parts, of which the first seldom changes.
+// A key in two parts, of which the first seldom changes; of a leaf that verify() passed, so that it is no longer than a key may be.
 class KeyBuffer {
  public:
   void set_prefix(std::string_view prefix) noexcept {
@@ -34,6 +35,7 @@ class KeyBuffer {
     const char* from = suffix.data();
     const std::size_t size = suffix.size();
     size_ = prefix_bytes_ + size;
+    STORE_VERIFY(size_ <= kMaxKeyBytes);
     if (size > 16) {
       std::memcpy(to, from, size);
     } else if (size >= 8) {  // two words that overlap, instead of a call

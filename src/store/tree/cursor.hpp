@@ -9,7 +9,8 @@
 // from leaf to leaf and a walk ends, whatever pointers a crafted store has.
 //
 // Read-ahead: none for the first leaves; then twice as many of the following leaves at each step, up to the limit, over the
-// borders of branches. A branch that is not resident is asked for first, and its leaves at a later step.
+// borders of branches, neighbouring blocks by one read. A branch that is not resident is asked for first, and its leaves at a
+// later step.
 #pragma once
 
 #include <array>
