@@ -6,6 +6,7 @@
 #include <cstring>
 #include <monterey/preempt.hpp>
 #include <store/error.hpp>
+#include <utility>
 
 #include "store/base/assert.hpp"
 
@@ -73,7 +74,8 @@ monterey::Task<TreeRoot> TreeMerge::run(std::shared_ptr<const WriteBuffer> buffe
   co_await pass_over_erased(&*plan_input_);
   if (from_.empty()) {
     co_await collect_changes(std::nullopt);
-    begin_run(std::string(), true);
+    join_run(std::string());
+    run_is_hot_ = true;
     co_await pack_changes();
   } else if (!input_->valid() && erased_in("", std::nullopt) == Erased::all) {
     co_await drop(from_.page, from_.height - 1u);
@@ -214,8 +216,9 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
     const bool touched = changes_below(child_upper);
     const Erased erased = erased_in(separator, child_upper);
     if (erased == Erased::all && !touched) {
+      join_run(separator);
       co_await drop(view.child(slot), level - 1);
-    } else if (touched || draw_in || erased != Erased::nothing) {
+    } else if (touched || draw_in || erased != Erased::nothing || inherits()) {
       co_await merge_page(view.child(slot), level - 1, separator, child_upper);
       draw_in = wants_neighbour(level - 1);
     } else {
@@ -277,7 +280,8 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   co_await collect_changes(upper);
   const Erased erased = erased_in(lower, upper);
   if (erased == Erased::all && !has_overflow(pointer)) {
-    if (leaves_.empty() && !run_has_pages_) begin_run(lower, with_.cache.resident(pointer));
+    join_run(lower);
+    run_is_hot_ = run_is_hot_ || with_.cache.resident(pointer);
     co_await drop(pointer, 0);
     co_await pack_changes();
     co_return;
@@ -288,11 +292,12 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   const bool changes_nothing = std::ranges::all_of(changes_, [&](const EntryView& change) {
     return change.kind == EntryKind::erase && !view.find(change.key).found;
   });
-  if (leaves_.empty() && changes_nothing && (erased == Erased::nothing || !erases_any_of(view))) {
+  const bool is_unchanged = changes_nothing && (erased == Erased::nothing || !erases_any_of(view));
+  if (leaves_.empty() && is_unchanged && !inherits()) {
     co_await carry_over(1, lower, pointer);  // erases of absent keys change nothing
     co_return;
   }
-  if (leaves_.empty() && !run_has_pages_) begin_run(lower, false);
+  join_run(lower);
   run_is_hot_ = run_is_hot_ || leaf.was_resident;
   supersede(pointer);
   co_await pack_leaf(view, erased);
@@ -300,9 +305,9 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
 
 // --- the way up ---
 
-void TreeMerge::begin_run(const std::string& lower, bool is_hot) {
-  run_lower_ = lower;
-  run_is_hot_ = is_hot;
+void TreeMerge::join_run(const std::string& lower) {
+  const bool is_first = leaves_.empty() && !run_has_pages_ && !run_lower_;
+  if (is_first) run_lower_ = lower;
 }
 
 // The leaf's entries with the changes among them: stretches of entries are copied up to the place of the next change.
@@ -405,6 +410,7 @@ monterey::Task<> TreeMerge::end_run(unsigned level) {
   if (level == 0) {
     leaves_.settle();
     while (!leaves_.empty()) co_await emit_front(0);
+    run_lower_.reset();
     run_has_pages_ = false;
     run_is_hot_ = false;
     co_return;
@@ -426,7 +432,12 @@ monterey::Task<> TreeMerge::emit_front(unsigned level) {
   std::string separator;
   if (level == 0) {
     const std::span<const LeafCell> cells = leaves_.front();
-    separator = run_has_pages_ ? std::string(shortest_separator(last_leaf_key_, cells.front().key)) : run_lower_;
+    if (run_has_pages_) {
+      separator = shortest_separator(last_leaf_key_, cells.front().key);
+    } else {
+      STORE_ASSERT(run_lower_.has_value());
+      separator = *std::exchange(run_lower_, std::nullopt);
+    }
     last_leaf_key_ = cells.back().key;
     encode_leaf(cells, bytes);
     leaves_.pop_front();

@@ -11,8 +11,16 @@
 // neighbouring blocks were written together.
 //
 // A leaf that shrank below a third of a page draws its untouched right neighbour into the merge, and so does a branch; an
-// empty one disappears. Superseded pages and runs are released to the free list as of the generation being built; if the
-// merge throws, the caller aborts the commit, which undoes that.
+// empty one disappears, and its range of keys goes to the leaf behind it, which is written anew for that, or to a leaf before it
+// that this merge wrote. So, whatever was merged and rewritten since generation S:
+//
+//   Of each leaf born in S or before, but the last of the tree, both the range of keys (from its separator to the next one's) and
+//   the entries are those that it had in S.
+//
+// An incremental copy may skip such leaves. The last one may have got the range of others behind it.
+//
+// Superseded pages and runs are released to the free list as of the generation being built; if the merge throws, the caller
+// aborts the commit, which undoes that.
 //
 // Lives for one cut of one flush, in the flusher's task. drain() must have completed before it is destroyed.
 #pragma once
@@ -101,7 +109,10 @@ class TreeMerge {
   monterey::Task<> merge_leaf(PagePointer pointer, std::string lower, UpperBound upper);
   monterey::Task<> pack_leaf(LeafView leaf, Erased erased);
   monterey::Task<> pack_changes();
-  void begin_run(const std::string& lower, bool is_hot);
+  // A page whose range begins at `lower` is superseded: it begins a run of leaves, if there is none.
+  void join_run(const std::string& lower);
+  // Whether pages were superseded for which no leaf was written: the next leaf gets their range.
+  bool inherits() const { return run_lower_ && leaves_.empty(); }
 
   // Ranges (merge_ranges.cpp).
   Erased erased_in(std::string_view lower, const UpperBound& upper) const;
@@ -157,8 +168,8 @@ class TreeMerge {
   std::uint64_t move_runs_above_ = 0;
 
   LeafPacker leaves_;
-  std::string run_lower_;      // the separator of the first page of the run of leaves
-  std::string last_leaf_key_;  // of the page before, within the run
+  std::optional<std::string> run_lower_;  // where the range of the run's first page begins, until that is emitted
+  std::string last_leaf_key_;             // of the page before, within the run
   bool run_has_pages_ = false;
   bool run_is_hot_ = false;                  // its old leaves were in the cache
   std::vector<BranchPacker> branches_;       // [level - 1]

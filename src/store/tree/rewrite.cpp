@@ -65,7 +65,7 @@ monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower,
   const LeafReader::Leaf leaf = co_await reader_.take();
   const LeafView view(leaf.bytes);
   require_leaf_in_range(pointer, view, lower, upper);
-  if (leaves_.empty() && !run_has_pages_) begin_run(lower, false);
+  join_run(lower);
   run_is_hot_ = run_is_hot_ || leaf.was_resident;
   supersede(pointer);
   std::vector<OverflowRef> runs(view.count());  // of those that move, by slot
