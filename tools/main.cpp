@@ -2,12 +2,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <map>
 #include <store/error.hpp>
 #include <string>
+#include <system_error>
 
 #include "tools/commands.hpp"
 
@@ -70,22 +74,57 @@ Example:
 
 const std::map<std::string, Format> kFormatNames{{"tsv", Format::tsv}, {"jsonl", Format::jsonl}, {"mdb", Format::mdb}};
 
+// What an option must begin with that is a number: else a conversion takes -1 for 2^64 - 1, and so what is too long.
+// Returns what is wrong, and where the number ends.
+std::string wrong_number(const std::string& text, std::size_t& end) {
+  std::uint64_t number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  end = static_cast<std::size_t>(stop - text.data());
+  if (error == std::errc()) return {};
+  return fmt::format("{} is no number from 0 to {}", text, std::numeric_limits<std::uint64_t>::max());
+}
+
+std::string check_count(const std::string& text) {
+  std::size_t end = 0;
+  std::string wrong = wrong_number(text, end);
+  if (wrong.empty() && end < text.size()) wrong = fmt::format("{} is no whole number", text);
+  return wrong;
+}
+
+void add_count(CLI::App& command, const char* name, std::uint64_t& count, const char* description) {
+  command.add_option(name, count, description)->check(CLI::Validator(check_count, ""));
+}
+
+// A size with a unit, like 64M.
+CLI::Option& add_size(CLI::App& command, const char* name, std::uint64_t& bytes, const char* description) {
+  const auto check_size = [](const std::string& text) {
+    std::size_t end = 0;
+    return wrong_number(text, end);
+  };
+  CLI::Option& option = *command.add_option(name, bytes, description);
+  option.transform(CLI::AsSizeValue(false));
+  option.transform(CLI::Validator(check_size, ""));  // goes before the other
+  return option;
+}
+
 // Declares the options that every command has, and those of commands that write.
 void add_common(CLI::App& command, SessionOptions& options, bool writes) {
   command.add_option("path", options.path, "The store, a file")->required();
-  command.add_option("--cache", options.cache_bytes, "Memory for cached pages, like 64M")
-      ->transform(CLI::AsSizeValue(false))
-      ->default_str("16M");
+  add_size(command, "--cache", options.cache_bytes, "Memory for cached pages, like 64M").default_str("16M");
   if (!writes) return;
-  command
-      .add_option("--capacity", options.capacity_bytes,
-                  "Let this command grow the file it writes to this size at most, like 10G; not remembered")
-      ->transform(CLI::AsSizeValue(false));
+  add_size(command, "--capacity", options.capacity_bytes,
+           "Let this command grow the file it writes to this size at most, like 10G; not remembered");
 }
 
 void add_format(CLI::App& command, Format& format) {
-  command.add_option("--format", format, "tsv, jsonl or mdb")
-      ->transform(CLI::CheckedTransformer(kFormatNames))
+  const auto choose = [&format](const std::string& name) {
+    const auto found = kFormatNames.find(name);
+    if (found == kFormatNames.end()) {
+      throw CLI::ValidationError("--format", fmt::format("{} is no format; it is tsv, jsonl or mdb", name));
+    }
+    format = found->second;
+  };
+  command.add_option_function<std::string>("--format", choose, "tsv, jsonl or mdb")
       ->option_text("tsv|jsonl|mdb")
       ->default_str("tsv");
 }
@@ -169,7 +208,7 @@ class Program {
     CLI::Option* from = command.add_option("--from", scan_.from, "First key of the range");
     CLI::Option* to = command.add_option("--to", scan_.to, "First key after the range");
     command.add_option("--prefix", scan_.prefix, "Only keys that begin so")->excludes(from)->excludes(to);
-    command.add_option("--limit", scan_.limit, "Stop after so many entries");
+    add_count(command, "--limit", scan_.limit, "Stop after so many entries");
     command.add_flag("--keys", scan_.keys_only, "Print keys without values, a line each, escaped as in the tsv format");
     add_escaped(command, scan_.escaped);
     add_format(command, scan_.format);
@@ -199,15 +238,14 @@ class Program {
 
     CLI::App& check = add("check", "Verify every page, every checksum and the free space", check_, false);
     check.add_flag("--json", check_.json, "As one JSON object");
-    check.add_option("--max-errors", check_.max_errors, "Stop after so many findings");
+    add_count(check, "--max-errors", check_.max_errors, "Stop after so many findings");
     check.footer(
         "Findings go to standard error, a line each. Ends with 1 when there are any.\n\nExample:\n"
         "  store check app.db");
 
     CLI::App& compact = add("compact", "Make the file as small as what it holds", compact_, true);
     compact.add_flag("--json", compact_.json, "As one JSON object");
-    compact.add_option("--max-bytes", compact_.max_bytes, "Stop when about so much was moved, like 100M")
-        ->transform(CLI::AsSizeValue(false));
+    add_size(compact, "--max-bytes", compact_.max_bytes, "Stop when about so much was moved, like 100M");
     compact.footer(
         "Works by small commits and may be stopped at any time; another run goes on.\n\nExamples:\n"
         "  store compact app.db\n  store compact app.db --max-bytes 100M");

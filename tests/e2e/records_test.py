@@ -143,6 +143,25 @@ class Failures(Case):
         self.run_store("dump", self.db, "--format", "xml", expect=USAGE)
         self.run_store("scan", self.db, "--prefix", "a", "--from", "b", expect=USAGE)
 
+    def test_numbers_that_are_none(self):
+        self.run_store("create", self.db)
+        for option in (["scan", "--limit"], ["check", "--max-errors"], ["compact", "--max-bytes"], ["scan", "--cache"],
+                       ["put", "--capacity"]):
+            command, name = option
+            arguments = ["a", "b"] if command == "put" else []
+            for number in ("-1", "many", "99999999999999999999999", ""):
+                message = self.run_store(command, self.db, *arguments, f"{name}={number}", expect=USAGE)[1]
+                if number:
+                    self.assertIn(f"{name}: {number} is no number from 0", message)
+        self.assertIn("no whole number", self.run_store("scan", self.db, "--limit", "1.5", expect=USAGE)[1])
+        self.run_store("scan", self.db, "--limit", "18446744073709551615", "--cache", "8M")
+
+    def test_a_format_that_is_none(self):
+        for name in ("xml", "1"):
+            message = self.run_store("dump", self.db, "--format=" + name, expect=USAGE)[1]
+            self.assertIn("tsv, jsonl or mdb", message)
+            self.assertNotIn("->", message)
+
     def test_help(self):
         out = self.run_store("--help")[0].decode()
         self.assertIn("Exit codes:", out)
