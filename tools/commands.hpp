@@ -82,6 +82,7 @@ struct BackupCommand {
 struct SalvageCommand {
   SessionOptions session;
   std::string target;
+  std::optional<std::string> log;  // the file of a log device
   bool overwrite = false;
 };
 

@@ -58,7 +58,7 @@ ExitCode run(const CompactCommand& command) {
   const Work work = [&](Partition& db, const FileBlockDevice& device) {
     return compact(command, db, device, progress, all);
   };
-  return with_store(command.session, Access::write, work, observer);
+  return with_store(command.session, Access::write, work, {.on_read = observer, .before_open = {}});
 }
 
 }  // namespace store::tool

@@ -44,11 +44,23 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> salvage_into(const SalvageCommand& command, Partition& into) {
+// What is salvaged, open before anything is done to the target.
+struct Damaged {
+  std::unique_ptr<FileBlockDevice> store;
+  std::unique_ptr<FileBlockDevice> log;
+};
+
+monterey::Task<> open_damaged(const SalvageCommand& command, Damaged& damaged) {
   const FileBlockDeviceOptions how{.create = false, .read_only = true};
-  const std::unique_ptr<FileBlockDevice> damaged = co_await FileBlockDevice::open(command.session.path, how);
+  damaged.store = co_await FileBlockDevice::open(command.session.path, how);
+  if (command.log) damaged.log = co_await FileBlockDevice::open(*command.log, how);
+}
+
+monterey::Task<ExitCode> salvage_into(Damaged& from, Partition& into) {
+  const Damaged damaged = std::move(from);
   const DamageObserver tell = [](const std::string& damage) { fmt::print(stderr, "store: {}\n", damage); };
-  const SalvageReport report = co_await salvage(*damaged, into, tell);
+  const SalvageOptions options{.log_device = damaged.log.get()};
+  const SalvageReport report = co_await salvage(*damaged.store, into, tell, options);
   Output output;
   std::string counted = "no meta page counts them";
   if (report.generation > 0) counted = fmt::format("of {} in generation {}", report.entries_counted, report.generation);
@@ -69,18 +81,28 @@ ExitCode run(const BackupCommand& command) {
     if (progress) progress->at(bytes);
   };
   const Work work = [&](Partition& db, const FileBlockDevice&) { return backup(command, db, progress); };
-  return with_store(command.session, Access::read, work, observer);
+  return with_store(command.session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 
 ExitCode run(const SalvageCommand& command) {
-  if (!std::filesystem::exists(command.session.path)) {
-    throw Error(Errc::not_found, fmt::format("{}: there is no such file", command.session.path));
+  std::error_code absent;
+  for (const std::string& source : {command.session.path, command.log.value_or(command.session.path)}) {
+    if (!std::filesystem::exists(source))
+      throw Error(Errc::not_found, fmt::format("{}: there is no such file", source));
+    if (std::filesystem::equivalent(source, command.target, absent)) {
+      throw Error(Errc::invalid_argument,
+                  fmt::format("{}: the same file as {}, which is only read; name another one for what is salvaged",
+                              command.target, source));
+    }
   }
   SessionOptions target = command.session;
   target.path = command.target;
   target.write_buffer_bytes = kSalvageBufferBytes;
-  const Work work = [&](Partition& into, const FileBlockDevice&) { return salvage_into(command, into); };
-  return with_store(target, command.overwrite ? Access::overwrite : Access::create, work);
+  Damaged damaged;
+  const Work work = [&](Partition& into, const FileBlockDevice&) { return salvage_into(damaged, into); };
+  const auto before = [&] { return open_damaged(command, damaged); };
+  return with_store(target, command.overwrite ? Access::overwrite : Access::create, work,
+                    {.on_read = {}, .before_open = before});
 }
 
 }  // namespace store::tool

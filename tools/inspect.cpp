@@ -122,7 +122,7 @@ ExitCode run(const CheckCommand& command) {
     if (progress) progress->at(bytes);
   };
   const Work work = [&](Partition& db, const FileBlockDevice&) { return check(command, db, progress); };
-  return with_store(command.session, Access::read, work, observer);
+  return with_store(command.session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 
 }  // namespace store::tool

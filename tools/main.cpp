@@ -64,7 +64,8 @@ constexpr const char* kSalvageFooter =
     R"(Reads the newest commit page by page, leaves out what is damaged, and applies the log behind it as far as it is whole. Where a
 branch is damaged, or no meta page is good, all blocks of the file are searched for leaves of the keys in question, and the
 newest are taken; if the store's bitmaps are damaged too, entries that were erased may come back. Nothing is taken that its
-checksum does not vouch for. The damaged file is only read.
+checksum does not vouch for. The damaged file is only read. A program may have made the store with its log on a device of its own:
+name that with --log, or what it has beyond the last commit is left out.
 
 Each place that could not be read is told on standard error, with the page and the keys that it may have held. Ends with 1 if there
 is any.
@@ -260,6 +261,7 @@ class Program {
     CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);
     salvage.add_option("target", salvage_.target, "The file of the new store")->required();
     salvage.add_flag("--overwrite", salvage_.overwrite, "Replace what that file holds, a store included");
+    salvage.add_option("--log", salvage_.log, "The log device of a store that has one")->option_text("FILE");
     salvage.footer(kSalvageFooter);
   }
 

@@ -77,13 +77,14 @@ monterey::Task<Partition> open_partition(std::unique_ptr<BlockDevice> device, Pa
 }
 
 // All arguments are the caller's, which waits in Cluster::run().
-monterey::Task<> session(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer,
+monterey::Task<> session(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks,
                          ExitCode& result) {
+  if (hooks.before_open) co_await hooks.before_open();
   const FileBlockDeviceOptions how = device_options(options, access);
   std::unique_ptr<FileBlockDevice> file = co_await FileBlockDevice::open(options.path, how);
   const FileBlockDevice& device = *file;  // the partition keeps it until close()
   std::unique_ptr<BlockDevice> whole = std::move(file);
-  if (observer) whole = std::make_unique<ObservedDevice>(std::move(whole), observer);
+  if (hooks.on_read) whole = std::make_unique<ObservedDevice>(std::move(whole), hooks.on_read);
   Partition db = co_await open_partition(std::move(whole), config_of(options), access);
   result = co_await work(db, device);
   co_await db.close();
@@ -91,9 +92,9 @@ monterey::Task<> session(const SessionOptions& options, Access access, const Wor
 
 }  // namespace
 
-ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer) {
+ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks) {
   ExitCode result = ExitCode::failed;
-  const auto start = [&] { monterey::spawn(session(options, access, work, observer, result)); };
+  const auto start = [&] { monterey::spawn(session(options, access, work, hooks, result)); };
   monterey::Cluster::builder().cores(1).buffers(config_of(options).buffer_config()).init(start).run();
   return result;
 }

@@ -34,7 +34,12 @@ using Work = std::function<monterey::Task<ExitCode>(Partition&, const FileBlockD
 // Called with the number of blocks that each read of the device asks for.
 using ReadObserver = std::function<void(std::uint64_t blocks)>;
 
+struct SessionHooks {
+  ReadObserver on_read;
+  std::function<monterey::Task<>()> before_open;  // what must have gone well before the store is touched, or made
+};
+
 // Errors: store::Error.
-ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const ReadObserver& observer = {});
+ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks = {});
 
 }  // namespace store::tool

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import subprocess
 
 from harness import FAILED, NEGATIVE, SEED, Case, main, random_records
 
@@ -149,8 +150,36 @@ class Salvage(Copies):
         path = self.write("other", b"just some text\n" * 4000)
         self.assertIn("neither a meta page nor a leaf", self.run_store("salvage", path, self.target, expect=FAILED)[1])
         self.run_store("salvage", path + "x", self.target, "--overwrite", expect=FAILED)
-        self.assertIn("overwrite", self.run_store("salvage", self.db, self.db, expect=FAILED)[1])
-        self.assertEqual(self.dump(self.db), self.before)
+
+    def test_never_writes_what_it_reads(self):
+        link = os.path.join(self.folder, "link")
+        os.link(self.db, link)
+        for target in (self.db, link):
+            for option in ([], ["--overwrite"]):
+                message = self.run_store("salvage", self.db, target, *option, expect=FAILED)[1]
+                self.assertIn("the same file as", message)
+                self.assertEqual(self.dump(self.db), self.before)
+
+    def test_opens_what_it_reads_before_it_empties_the_target(self):
+        self.run_store("create", self.target)
+        self.run_store("put", self.target, "an earlier", "rescue")
+        short = self.write("short", b"too short")
+        self.assertIn("less than one block", self.run_store("salvage", short, self.target, "--overwrite", expect=FAILED)[1])
+        self.assertEqual(self.dump(self.target), {b"an earlier": b"rescue"})
+
+    def test_a_log_on_a_device_of_its_own(self):
+        log = os.path.join(self.folder, "log")
+        message = self.run_store("salvage", self.db, self.target, "--log", log, expect=FAILED)[1]
+        self.assertIn("no such file", message)
+        other = os.path.join(self.folder, "other.store")
+        subprocess.run([os.environ["MAKE_LOG_STORE"], other, log], check=True, timeout=60)
+        message = self.run_store("salvage", self.db, self.target, "--overwrite", "--log", log, expect=FAILED)[1]
+        self.assertIn("its log on its own device", message)
+        message = self.run_store("salvage", other, self.target, "--overwrite", expect=NEGATIVE)[1]
+        self.assertIn("which was not given", message)
+        self.assertEqual(len(self.dump(self.target)), 10)
+        self.run_store("salvage", other, self.target, "--overwrite", "--log", log)
+        self.assertEqual(len(self.dump(self.target)), 20)
 
 
 if __name__ == "__main__":

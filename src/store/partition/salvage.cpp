@@ -21,6 +21,7 @@
 #include "store/page/branch.hpp"
 #include "store/page/leaf.hpp"
 #include "store/partition/key_text.hpp"
+#include "store/partition/log_device.hpp"
 #include "store/partition/meta_io.hpp"
 #include "store/tree/overflow_io.hpp"
 #include "store/tree/root.hpp"
@@ -48,11 +49,12 @@ struct KeyRange {
 
 class Salvage {
  public:
-  Salvage(BlockDevice& damaged, Partition& into, DamageObserver on_damage)
-      : device_(damaged), into_(into), on_damage_(std::move(on_damage)) {}
+  Salvage(BlockDevice& damaged, Partition& into, DamageObserver on_damage, SalvageOptions options)
+      : device_(damaged), log_device_(options.log_device), into_(into), on_damage_(std::move(on_damage)) {}
 
   monterey::Task<SalvageReport> run() {
     co_await choose_commit();
+    co_await look_at_log_device();
     KeyRange all;
     if (!meta_) {
       lost_.push_back(std::move(all));
@@ -119,7 +121,7 @@ class Salvage {
       none = error.what();
     }
     if (!none.empty()) {
-      damage(none + "; searched for leaves");
+      damage(none + "; searched for leaves, the log cannot be found");
       co_return;
     }
     if (!slots.unreadable.empty()) damage(slots.unreadable + "; it may be the newest commit, the other one is read");
@@ -129,6 +131,26 @@ class Salvage {
     meta_ = slots.candidates.front().meta;
     report_.generation = meta_->generation.value;
     report_.entries_counted = meta_->entries;
+  }
+
+  // Errors: of a device that was meant to be another, before anything is put. One that is damaged is read as far as it goes.
+  monterey::Task<> look_at_log_device() {
+    if (log_device_ == nullptr || !meta_) co_return;
+    if ((meta_->features & kFeatureLogDevice) == 0) {
+      throw Error(Errc::invalid_argument,
+                  fmt::format("{}: the store has its log on its own device; salvage it without {}", device_.name(),
+                              log_device_->name()));
+    }
+    bool blank = false;
+    std::string wrong;
+    try {
+      blank = co_await require_log_device_of(*log_device_, meta_->uuid);
+    } catch (const Error& error) {
+      if (error.errc() != Errc::corruption && error.errc() != Errc::io_error) throw;
+      wrong = error.what();
+    }
+    if (blank && meta_->log_segment_count > 0) wrong = fmt::format("{}: it is blank, not a log", log_device_->name());
+    if (!wrong.empty()) damage(wrong);
   }
 
   // Returns what is wrong with a page.
@@ -331,21 +353,25 @@ class Salvage {
   monterey::Task<> replay() {
     const LogLayout layout = layout_of(*meta_);
     if (layout.segments.empty()) co_return;
-    if ((meta_->features & kFeatureLogDevice) != 0) {
-      damage("the store's log lies on a device of its own: what it has beyond the last commit is left out");
+    if ((meta_->features & kFeatureLogDevice) != 0 && log_device_ == nullptr) {
+      damage(
+          "the store's log lies on a device of its own, which was not given: what it has beyond the last commit is "
+          "left out");
       co_return;
     }
+    BlockDevice& log = log_device_ != nullptr ? *log_device_ : device_;
     for (const Extent& segment : layout.segments) {
-      if (segment.end() <= device_.size_blocks()) continue;
-      damage(fmt::format("the log ends at block {}, the device at {}: what it has beyond the last commit is left out",
-                         segment.end(), device_.size_blocks()));
+      if (segment.end() <= log.size_blocks()) continue;
+      damage(
+          fmt::format("{}: the log ends at block {}, the device at {}: what it has beyond the last commit is left out",
+                      log.name(), segment.end(), log.size_blocks()));
       co_return;
     }
     LogExpectation expected;
     std::memcpy(&expected.store_id, meta_->uuid.data(), sizeof expected.store_id);
     expected.incarnation = meta_->incarnation;
     expected.generation = meta_->generation;
-    LogReader reader(device_, layout, expected);
+    LogReader reader(log, layout, expected);
     SeqNo last = meta_->last_merged;
     for (bool more = true; more;) {
       std::string wrong;
@@ -397,6 +423,7 @@ class Salvage {
   }
 
   BlockDevice& device_;
+  BlockDevice* const log_device_;  // null: none was given
   Partition& into_;
   DamageObserver on_damage_;
   SalvageReport report_;
@@ -407,8 +434,9 @@ class Salvage {
 
 }  // namespace
 
-monterey::Task<SalvageReport> salvage(BlockDevice& damaged, Partition& into, DamageObserver on_damage) {
-  Salvage salvage(damaged, into, std::move(on_damage));
+monterey::Task<SalvageReport> salvage(BlockDevice& damaged, Partition& into, DamageObserver on_damage,
+                                      SalvageOptions options) {
+  Salvage salvage(damaged, into, std::move(on_damage), options);
   co_return co_await salvage.run();
 }
 

@@ -37,12 +37,15 @@ struct Rescued {
   }
 };
 
-monterey::Task<Rescued> rescue(DiskPtr disk) {
+monterey::Task<Rescued> rescue(DiskPtr disk, DiskPtr log_disk = nullptr) {
   Rescued rescued;
   MemBlockDevice damaged(disk, MemBlockDevice::Access::read_only);
+  std::optional<MemBlockDevice> log;
+  SalvageOptions options;
+  if (log_disk) options.log_device = &log.emplace(log_disk, MemBlockDevice::Access::read_only);
   auto into = co_await Partition::create(device_on(std::make_shared<MemDisk>()), small_config());
   const DamageObserver tell = [&rescued](const std::string& damage) { rescued.damages.push_back(damage); };
-  rescued.report = co_await salvage(damaged, into, tell);
+  rescued.report = co_await salvage(damaged, into, tell, options);
   EXPECT_EQ(rescued.report.damages, rescued.damages.size());
   co_await expect_clean(into);
   rescued.model = co_await test::contents(into);
@@ -267,6 +270,75 @@ TEST(Salvage, AppliesOnlyWhatIsNotMerged) {
     EXPECT_EQ(rescued.report.damages, 0u);
     EXPECT_GT(rescued.report.log_entries, 0u);
     EXPECT_TRUE(rescued.model == model);
+  });
+}
+
+// A store that was dropped with writes in its log alone.
+monterey::Task<> make_store_with_log(DiskPtr disk, DiskPtr log_disk, Model& model) {
+  auto db = co_await Partition::create(device_on(disk), device_on(log_disk), test::logged_config());
+  co_await fill(db, model, 0, 300);
+  co_await db.flush();
+  co_await fill(db, model, 250, 350, 70);
+  co_await db.erase_range(numbered("key", 20), numbered("key", 30));
+  model.erase(model.find(numbered("key", 20)), model.find(numbered("key", 30)));
+  model["long"] = std::string(100'000, 'l');
+  co_await db.put("long", model["long"]);
+  const Partition dropped = std::move(db);
+}
+
+TEST(Salvage, ReadsALogOnADeviceOfItsOwn) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    const auto disk = std::make_shared<MemDisk>();
+    const auto log_disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_store_with_log(disk, log_disk, model);
+    co_await monterey::yield();
+
+    const Rescued whole = co_await rescue(disk, log_disk);
+    EXPECT_EQ(whole.report.damages, 0u);
+    EXPECT_EQ(whole.report.log_entries, 102u);
+    EXPECT_TRUE(whole.model == model);
+
+    const Rescued without = co_await rescue(disk);
+    EXPECT_TRUE(without.tells("a device of its own, which was not given"));
+    EXPECT_EQ(without.model.size(), 300u);
+
+    // Its first block only says whose it is: the groups do, too.
+    const DiskPtr headless = log_disk->copy();
+    test::flip_bit(*headless, PageNo(0), 1234);
+    const Rescued beside = co_await rescue(disk, headless);
+    EXPECT_TRUE(beside.tells("block 0 of the log device is damaged"));
+    EXPECT_TRUE(beside.model == model);
+
+    const DiskPtr torn = log_disk->copy();
+    const Meta meta = test::newest_meta(*disk);
+    const std::uint64_t begin = meta.log_segments[0].first.value + meta.log_offset / kPageBytes;
+    test::flip_bit(*torn, PageNo(static_cast<std::uint32_t>(begin + 20)), 300);
+    const Rescued part = co_await rescue(disk, torn);
+    EXPECT_TRUE(part.tells("what the log has from there on is left out"));
+    EXPECT_LT(part.report.log_entries, 30u);
+    EXPECT_GT(part.report.log_entries, 10u);
+
+    const Rescued blank = co_await rescue(disk, std::make_shared<MemDisk>());
+    EXPECT_TRUE(blank.tells("it is blank, not a log"));
+    EXPECT_EQ(blank.model.size(), 300u);
+  });
+}
+
+TEST(Salvage, RefusesALogDeviceThatIsNotTheStores) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    const auto disk = std::make_shared<MemDisk>();
+    const auto log_disk = std::make_shared<MemDisk>();
+    const auto other_log = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_store_with_log(disk, log_disk, model);
+    co_await make_store_with_log(std::make_shared<MemDisk>(), other_log, model);
+    co_await monterey::yield();
+    co_await expect_error(test::discard(rescue(disk, other_log)), Errc::invalid_argument, "another store");
+    co_await expect_error(test::discard(rescue(disk, disk)), Errc::not_a_store, "not a log device");
+    const auto alone = std::make_shared<MemDisk>();
+    co_await make_store(alone, model);
+    co_await expect_error(test::discard(rescue(alone, log_disk)), Errc::invalid_argument, "salvage it without");
   });
 }
 
