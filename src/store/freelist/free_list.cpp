@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <monterey/preempt.hpp>
 #include <monterey/when_all.hpp>
 #include <new>
 #include <store/error.hpp>
@@ -15,6 +16,7 @@ namespace store {
 namespace {
 
 constexpr std::size_t kLoadsAtOnce = 32;
+constexpr std::size_t kSettledTogether = 64;  // extents; a few microseconds of work
 
 // The least that the emptiest window of a region must have, by its summary alone: a run of 511 covers a whole window,
 // a shorter one lies in two at most.
@@ -158,7 +160,7 @@ void FreeList::install_region(std::uint32_t region, ConstBitmapWords words) {
   rank(region);
 }
 
-// Requires: no commit in progress. A region that differs from its page in memory alone stays.
+// Requires: no commit in progress, and nothing of the last one to be settled. A region that differs from its page in memory alone stays.
 void FreeList::evict_clean_regions() noexcept {
   const auto first_grown = static_cast<std::uint32_t>(durable_.high_water / kRegionBlocks);
   for (std::uint32_t looked = 0; looked < region_count() && loaded_count_ > options_.cached_regions; ++looked) {
@@ -243,7 +245,10 @@ void FreeList::take(Extent extent, Purpose purpose) {
 }
 
 void FreeList::make_allocatable(Extent extent) noexcept {
-  for_each_part(extent, [&](std::uint32_t region, Region::Run run) { regions_[region]->make_allocatable(run); });
+  for_each_part(extent, [&](std::uint32_t region, Region::Run run) {
+    regions_[region]->make_allocatable(run);
+    rank(region);
+  });
   free_blocks_ += extent.count;
 }
 
@@ -331,42 +336,56 @@ void FreeList::cancel(Extent extent) {
   reserved_blocks_ -= extent.count;
   for_each_part(extent, [&](std::uint32_t region, Region::Run run) { regions_[region]->kept_blocks -= run.count; });
   make_allocatable(extent);
-  remeasure(extent);
   if (extent.end() == high_water_) trim_high_water();
 }
 
 void FreeList::pins_changed() noexcept {
   if (!pins_.has_unpinned()) return;
-  std::vector<Extent> freed;
   try {
-    for (const Generation generation : pins_.take_unpinned()) held_.drop(generation, pins_, freed);
+    for (const Generation generation : pins_.take_unpinned()) held_.drop(generation, pins_, freed_);
   } catch (const std::bad_alloc&) {
     // Destructors call this. What was found free so far is free.
   }
-  std::vector<std::uint32_t> changed;
-  bool all_noted = true;
-  for (const Extent extent : freed) {
-    for_each_part(extent, [&](std::uint32_t region, Region::Run run) {
-      regions_[region]->kept_blocks -= run.count;
-      if (!changed.empty() && changed.back() == region) return;
-      try {
-        changed.push_back(region);
-      } catch (const std::bad_alloc&) {
-        all_noted = false;
-      }
-    });
+  settle_at_once();
+}
+
+void FreeList::settle_at_once() noexcept {
+  for (std::size_t settled = 0; settled < options_.settled_at_once; settled += kSettledTogether) {
+    if (!settle_some()) return;
+  }
+}
+
+monterey::Task<> FreeList::settle() {
+  while (settle_some()) co_await monterey::maybe_yield();
+}
+
+bool FreeList::settle_some() noexcept {
+  for (std::size_t i = 0; i < kSettledTogether && !freed_.empty(); ++i) {
+    const Extent extent = freed_.pop();
+    for_each_part(extent, [&](std::uint32_t region, Region::Run run) { regions_[region]->kept_blocks -= run.count; });
     make_allocatable(extent);
   }
-  if (!all_noted) {
-    for (const Extent extent : freed) remeasure(extent);
-    return;
+  const bool was_settling = !settling_.empty();
+  for (std::size_t i = 0; i < kSettledTogether && !settling_.empty(); ++i) {
+    settle_released(settling_.front());
+    settling_.pop_front();
   }
-  std::ranges::sort(changed);
-  const auto repeated = std::ranges::unique(changed);
-  changed.erase(repeated.begin(), repeated.end());
-  for (const std::uint32_t region : changed) {
-    regions_[region]->measure();
-    rank(region);
+  if (was_settling && settling_.empty() && phase_ == Phase::idle) evict_clean_regions();
+  return !is_settled();
+}
+
+void FreeList::settle_released(const Released& released) noexcept {
+  bool held = false;
+  try {
+    held = held_.add(released.extent, released.birth, released.death, pins_);
+  } catch (const std::bad_alloc&) {
+    held = true;  // not remembered: it comes back when the store is opened again
+  }
+  if (held) {
+    for_each_part(released.extent,
+                  [&](std::uint32_t region, Region::Run run) { regions_[region]->kept_blocks += run.count; });
+  } else {
+    make_allocatable(released.extent);
   }
 }
 

@@ -55,14 +55,16 @@ void FreeList::release(Extent extent, Generation birth) {
 // Sets the bits of what was released since the last call, as soon as their regions are loaded.
 monterey::Task<> FreeList::apply_releases() {
   std::vector<std::uint32_t> missing;
+  std::vector<bool> is_missing(region_count());
   for (std::size_t i = applied_; i < released_.size(); ++i) {
     for_each_part(released_[i].extent, [&](std::uint32_t region, Region::Run) {
-      if (!is_loaded(region) && (missing.empty() || missing.back() != region)) missing.push_back(region);
+      if (is_loaded(region) || is_missing[region]) return;
+      missing.push_back(region);
+      is_missing[region] = true;
     });
+    if ((i + 1) % kReleasesPerYield == 0) co_await monterey::maybe_yield();
   }
   std::ranges::sort(missing);
-  const auto repeated = std::ranges::unique(missing);
-  missing.erase(repeated.begin(), repeated.end());
   co_await load_regions(std::move(missing));
   while (applied_ < released_.size()) {
     const std::size_t end = std::min(applied_ + kReleasesPerYield, released_.size());
@@ -164,6 +166,7 @@ monterey::Task<AllocatorRoot> FreeList::seal() {
   STORE_ASSERT(phase_ == Phase::open);
   phase_ = Phase::sealing;
   if (!parents_loaded_) co_await load_parents();
+  co_await settle();  // what is left of the commit before
   co_await apply_releases();
   // A page superseded may dirty a region, and then its page; so may one placed where nothing dirty has a block left. Both
   // only add to what is dirty, so this ends. The last round finds nothing to do and does not suspend: what it saw is what
@@ -279,22 +282,11 @@ void FreeList::committed() noexcept {
   durable_ = sealed_;
 
   for (const std::uint32_t region : touched_) regions_[region]->keep_fresh();
-  for (const Released& released : released_) {
-    bool held = false;
-    try {
-      held = held_.add(released.extent, released.birth, released.death, pins_);
-    } catch (const std::bad_alloc&) {
-      held = true;  // not remembered: it comes back when the store is opened again
-    }
-    if (held) {
-      for_each_part(released.extent,
-                    [&](std::uint32_t region, Region::Run run) { regions_[region]->kept_blocks += run.count; });
-    } else {
-      make_allocatable(released.extent);
-    }
-  }
+  STORE_ASSERT(settling_.empty());
+  settling_.swap(released_);
   end_commit();
-  evict_clean_regions();
+  settle_at_once();
+  if (settling_.empty()) evict_clean_regions();
 }
 
 void FreeList::aborted() noexcept {

@@ -113,6 +113,7 @@ monterey::Task<bool> FreeList::lower_high_water() {
   STORE_ASSERT(phase_ == Phase::open && touched_.empty() && released_.empty());
   STORE_ASSERT(!withheld_);
   if (!parents_loaded_) co_await load_parents();
+  co_await settle();
   // Nothing is kept back of what a reservation raised the mark over: it has no page, and falls by itself.
   std::uint64_t to = high_water_;
   for (std::uint32_t region = region_count(); region-- > 0 && region + kMostLoweredRegions > region_count();) {
@@ -173,7 +174,6 @@ void FreeList::release_withheld() noexcept {
   withheld_.reset();
   for_each_part(extent, [&](std::uint32_t region, Region::Run run) { regions_[region]->kept_blocks -= run.count; });
   make_allocatable(extent);
-  remeasure(extent);
   trim_high_water();
 }
 

@@ -77,6 +77,10 @@ monterey::Task<Extent> FreeList::take_pages(std::uint32_t wanted) {
       window_ = Window{*region, window, window + kWindowBlocks};
       continue;
     }
+    if (!is_settled()) {
+      co_await settle();
+      continue;
+    }
     if (!may_grow) throw_no_space(wanted);
     // Past the mark: what the device has there already, else let it grow.
     const std::uint64_t in_region = kRegionBlocks - first % kRegionBlocks;
@@ -157,6 +161,10 @@ monterey::Task<Extent> FreeList::take_run(std::uint32_t blocks, Purpose purpose)
       const Extent extent{PageNo(*region * kRegionBlocks + run->first), blocks};
       take(extent, purpose);
       co_return extent;
+    }
+    if (!is_settled()) {
+      co_await settle();
+      continue;
     }
     if (high_water_ % kRegionBlocks != 0 && !is_loaded(region_count() - 1)) {
       co_await load_region(region_count() - 1, monterey::IoClass::foreground);

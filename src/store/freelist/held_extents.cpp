@@ -14,13 +14,13 @@ bool HeldExtents::add(Extent extent, Generation birth, Generation death, const G
   const auto last = pins.last_before(death);
   STORE_ASSERT(last.has_value() && *first <= *last);
   Group& group = groups_[*last][*first];
-  group.extents.push_back(extent);
+  group.extents.push(extent);
   group.blocks += extent.count;
   blocks_ += extent.count;
   return true;
 }
 
-void HeldExtents::drop(Generation unpinned, const GenerationPins& pins, std::vector<Extent>& freed) {
+void HeldExtents::drop(Generation unpinned, const GenerationPins& pins, ExtentList& freed) {
   if (const auto ending = groups_.find(unpinned); ending != groups_.end()) {
     std::map<Generation, Group> moving = std::move(ending->second);
     groups_.erase(ending);
@@ -43,18 +43,17 @@ void HeldExtents::drop(Generation unpinned, const GenerationPins& pins, std::vec
 }
 
 void HeldExtents::move_group(Group group, Generation first, Generation last, const GenerationPins& pins,
-                             std::vector<Extent>& freed) {
+                             ExtentList& freed) {
   const auto new_first = pins.first_from(first);
   if (!new_first || *new_first > last) {
-    freed.insert(freed.end(), group.extents.begin(), group.extents.end());  // may fail: then they stay held
+    freed.take(group.extents);  // may fail: then some stay held
     blocks_ -= group.blocks;
     return;
   }
   const auto new_last = pins.last_before(last.next());
   STORE_ASSERT(new_last.has_value() && *new_first <= *new_last);
   Group& into = groups_[*new_last][*new_first];
-  if (into.extents.size() < group.extents.size()) std::swap(into, group);
-  into.extents.insert(into.extents.end(), group.extents.begin(), group.extents.end());
+  into.extents.take(group.extents);
   into.blocks += group.blocks;
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "store/base/ids.hpp"
+#include "store/freelist/extent_list.hpp"
 #include "store/freelist/generation_pins.hpp"
 
 namespace store {
@@ -22,9 +23,9 @@ class HeldExtents {
   // Keeps `extent` if a pinned S has birth <= S < death, else returns false.
   bool add(Extent extent, Generation birth, Generation death, const GenerationPins& pins);
 
-  // `unpinned` lost its last pin: appends the extents that nothing holds any more to `freed`.
-  // Cost: O(pinned generations), and a copy of the smaller of two groups that become one.
-  void drop(Generation unpinned, const GenerationPins& pins, std::vector<Extent>& freed);
+  // `unpinned` lost its last pin: moves the extents that nothing holds any more to `freed`.
+  // Cost: O(pinned generations); of extents, only short lists of them are looked at (ExtentList::take()).
+  void drop(Generation unpinned, const GenerationPins& pins, ExtentList& freed);
 
   std::uint64_t blocks() const noexcept { return blocks_; }
   // For each of these pinned generations, the blocks that it holds, alone or with others. Requires: they ascend.
@@ -34,12 +35,11 @@ class HeldExtents {
 
  private:
   struct Group {
-    std::vector<Extent> extents;
+    ExtentList extents;
     std::uint64_t blocks = 0;
   };
 
-  void move_group(Group group, Generation first, Generation last, const GenerationPins& pins,
-                  std::vector<Extent>& freed);
+  void move_group(Group group, Generation first, Generation last, const GenerationPins& pins, ExtentList& freed);
 
   std::map<Generation, std::map<Generation, Group>> groups_;  // by last, then by first
   std::uint64_t blocks_ = 0;

@@ -91,6 +91,8 @@ void Region::make_allocatable(Run run) noexcept {
     allocatable_[word] |= mask;
   });
   count_windows(run, 1);
+  const std::uint32_t begin = run.first - trailing(run.first);
+  longest_ = std::max(longest_, find_bit(allocatable_.data(), run.first + run.count, kFindClear) - begin);
 }
 
 void Region::adopt(Run run) noexcept {

@@ -36,7 +36,8 @@ class Region {
   // As the bitmap page says; all that is free is allocatable.
   explicit Region(ConstBitmapWords free) noexcept;
 
-  // Free blocks change hands. Each requires that every block of the run is in the state it starts from.
+  // Free blocks change hands. Each requires that every block of the run is in the state it starts from. Those that add allocatable
+  // blocks leave longest() too low, until measure(), but for make_allocatable().
   void allocate(Run run) noexcept;          // allocatable -> fresh
   void reserve(Run run) noexcept;           // allocatable -> free only
   void make_allocatable(Run run) noexcept;  // free only -> allocatable

@@ -268,6 +268,7 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
   // Made here: they must not fail for want of memory.
   monterey::Task<> drain = writer.drain();
   monterey::Task<> commit = commit_meta(meta, slot);
+  monterey::Task<> settle = free_list_.settle();
   TreeRoot tree = tree_;
   MergeCounts counts;
   AllocatorRoot allocator;
@@ -317,6 +318,7 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
   log_committed(std::move(layout), meta.generation);
   turn.committed = true;
   turn.blocks_moved = writer.blocks_written() + counts.run_blocks_moved;
+  co_await std::move(settle);
   if (turn.step == CompactStep::lower) co_await give_back_tail();
 }
 

@@ -227,6 +227,7 @@ monterey::Task<> PartitionCore::flush_one() {
   // Made here: they must not fail for want of memory.
   monterey::Task<> drain = writer.drain();
   monterey::Task<> commit = commit_meta(meta, slot);
+  monterey::Task<> settle = free_list_.settle();
   MergeCounts counts;
   AllocatorRoot allocator;
   LogLayout layout;
@@ -266,7 +267,7 @@ monterey::Task<> PartitionCore::flush_one() {
   if (planted(Planted::segment_recycled_early)) log_committed(layout, meta.generation);
   co_await std::move(commit);
 
-  // Step (5): no suspension from here to the end.
+  // Step (5): no suspension from here until all of it is done.
   meta_ = meta;
   meta_slot_ = slot;
   tree_ = tree;
@@ -283,6 +284,7 @@ monterey::Task<> PartitionCore::flush_one() {
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();
   counters_.flush_writes += writer.writes();
+  co_await std::move(settle);  // whoever waits for the flush counts on the blocks that it freed
 }
 
 // Moves the views that read `merged` onto the states of their cuts, which are pinned before the blocks that only they

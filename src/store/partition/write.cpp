@@ -155,6 +155,8 @@ bool PartitionCore::has_space(const PendingSpace& more, Purpose purpose) const {
 monterey::Task<> PartitionCore::make_space(PendingSpace more, Purpose purpose) {
   bool flushed = false;
   while (!has_space(more, purpose)) {
+    co_await free_list_.settle();  // what a commit or a snapshot that went is still giving back
+    if (has_space(more, purpose)) co_return;
     const std::uint64_t missing = blocks_needed(more, states_to_build()) - blocks_available(purpose);
     const bool for_views = buffered_views_ > 0 && blocks_needed(more, 1) <= blocks_available(purpose);
     const std::uint64_t wanted = std::max(device_->size_blocks(), free_list_.high_water()) + missing;

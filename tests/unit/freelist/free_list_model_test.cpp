@@ -67,6 +67,7 @@ class Model {
     disk_->set_capacity_blocks(regions * kRegionBlocks + 300 + random_() % kRegionBlocks);
     constexpr std::size_t kCached[] = {0, 1, 3, 512};
     options_.cached_regions = kCached[random_() % 4];
+    options_.settled_at_once = random_() % 2;  // one step of some extents, or none
     taken_.resize(disk_->capacity_blocks(), 0);
     kept_.resize(taken_.size(), 0);
     list_ = make_list();
@@ -208,6 +209,11 @@ class Model {
     return false;
   }
 
+  void settle_all() {
+    while (list_->settle_some()) {
+    }
+  }
+
   // The longest run of allocatable blocks below `mark` within one region.
   std::uint64_t longest_below(std::uint64_t mark) const {
     std::uint64_t longest = 0;
@@ -224,6 +230,7 @@ class Model {
     const std::uint32_t blocks = run_length();
     const std::uint64_t mark = below(disk_->capacity_blocks() + 100);
     const std::uint64_t longest = longest_below(mark);
+    settle_all();
     maybe_inject();
     try {
       const std::optional<Extent> extent = co_await list_->allocate_run_below(blocks, mark);
@@ -297,6 +304,7 @@ class Model {
     const auto wanted = static_cast<std::uint32_t>(1 + below(one_in(4) ? 400 : 20));
     // What is given back below a window that is in use waits for the next.
     const bool low = one_in(2) && any_below_ceiling();
+    if (low) settle_all();
     if (low) list_->prefer_below(ceiling_);
     maybe_inject();
     reused_.clear();
@@ -415,9 +423,11 @@ class Model {
 
   void unpin() {
     if (pinned_.empty()) return;
+    const bool is_told = !one_in(4);  // else the next one tells of both
+    if (!is_told) settle_all();       // that asks for pins, too
     std::swap(pinned_[below(pinned_.size())], pinned_.back());
     pinned_.pop_back();
-    if (one_in(4)) return;  // the next one tells of both
+    if (!is_told) return;
     list_->pins_changed();
     forget_unpinned();
   }
@@ -578,6 +588,12 @@ class Model {
       held += (kept_[b] & kHeld) != 0 ? 1 : 0;
       reserved += (kept_[b] & kReserved) != 0 ? 1 : 0;
     }
+    // What has not been settled is neither.
+    if (one_in(2)) {
+      EXPECT_LE(list_->free_blocks(), free);
+      return;
+    }
+    settle_all();
     EXPECT_EQ(list_->held_blocks(), held);
     EXPECT_EQ(list_->reserved_blocks(), reserved);
     EXPECT_EQ(list_->free_blocks(), free);

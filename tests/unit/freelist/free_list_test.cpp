@@ -5,6 +5,8 @@
 #include <time.h>
 
 #include <algorithm>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include <monterey/preempt.hpp>
@@ -493,6 +495,100 @@ TEST_F(FreeListTest, ACommitOfManyScatteredReleasesIsCheap) {
     std::printf("an allocation of pages %.2f us, of a run %.2f us\n", (pages - start) / 10, runs - pages);
     EXPECT_LT(pages - start, 2000);
     list->aborted();
+  });
+}
+
+// What a large range frees whose pages were written one by one: two million single blocks in no order. No step of their way back
+// may take long, whether a commit frees them, or the pin that held them goes. The limit is for a release build; elsewhere it is printed.
+TEST_F(FreeListTest, NoStepStallsForMillionsOfReleases) {
+#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__)
+  constexpr double kMostMs = 1;
+  constexpr std::uint32_t kEach = 15'000;
+#else
+  constexpr double kMostMs = 1000;
+  constexpr std::uint32_t kEach = 1'000;
+#endif
+  constexpr std::uint32_t kRegions = 134;
+  on_core([&]() -> monterey::Task<> {
+    co_await fill(kRegions);
+    std::vector<std::uint32_t> blocks;
+    for (std::uint32_t i = 0; i < kEach * kRegions; ++i)
+      blocks.push_back(i % kRegions * kRegionBlocks + 500 + i / kRegions * 2);
+    std::shuffle(blocks.begin(), blocks.end(), std::mt19937(1));
+    auto pin = pins.pin(Generation(generation));
+    begin();
+    double longest = 0;
+    const auto timed = [&](auto&& step) {
+      const double before = thread_cpu_ms();
+      step();
+      longest = std::max(longest, thread_cpu_ms() - before);
+    };
+    for (const std::uint32_t b : blocks) timed([&] { list->release(extent(b, 1), Generation(1)); });
+    std::printf("a release: %.3f ms at most\n", std::exchange(longest, 0));
+    bool sealing = true;
+    auto sealed = monterey::spawn([](FreeList* of, AllocatorRoot* to, bool* goes_on) -> monterey::Task<> {
+      *to = co_await of->seal();
+      *goes_on = false;
+    }(list.get(), &root, &sealing));
+    double before = thread_cpu_ms();
+    while (sealing) {  // it runs whenever this does not
+      co_await monterey::yield();
+      longest = std::max(longest, thread_cpu_ms() - std::exchange(before, thread_cpu_ms()));
+    }
+    co_await std::move(sealed);
+    std::printf("seal: %.3f ms at most\n", longest);
+    EXPECT_LT(std::exchange(longest, 0), kMostMs);
+    const std::uint64_t free = list->free_blocks();
+    timed([&] { list->committed(); });
+    bool more = true;
+    while (more) timed([&] { more = list->settle_some(); });
+    std::printf("held: %.3f ms at most\n", longest);
+    EXPECT_LT(std::exchange(longest, 0), kMostMs);
+    const std::uint64_t held = list->held_blocks();
+    EXPECT_GE(held, blocks.size());
+    timed([&] {
+      pin.reset();
+      list->pins_changed();
+    });
+    for (more = true; more;) timed([&] { more = list->settle_some(); });
+    std::printf("free: %.3f ms at most\n", longest);
+    EXPECT_LT(longest, kMostMs);
+    EXPECT_EQ(list->held_blocks(), 0u);
+    EXPECT_EQ(list->free_blocks(), free + held);
+    begin();
+    co_await commit();
+    const PageLister pages = co_await walk();
+    EXPECT_TRUE(pages.damage.empty());
+  });
+}
+
+// What has not been settled is nobody's, and a search that would go past the mark settles it first.
+TEST_F(FreeListTest, WhatIsNotSettledIsFoundBeforeTheStoreGrows) {
+  on_core([&]() -> monterey::Task<> {
+    list_options.settled_at_once = 1;
+    list = std::make_unique<FreeList>(device, pins, kFirst, list_options);
+    co_await fill(2);
+    const std::uint64_t mark = list->high_water();
+    for (const bool is_held : {false, true}) {
+      auto pin = is_held ? pins.pin(Generation(generation)) : GenerationPins::Pin();
+      begin();
+      for (std::uint32_t i = 0; i < 2'000; ++i)
+        list->release(block(1, (is_held ? 8'500 : 500) + 4 * i, 2), Generation(1));
+      co_await commit();
+      EXPECT_LT(list->free_blocks(), 1'000u);
+      if (is_held) {
+        co_await list->settle();
+        EXPECT_GE(list->held_blocks(), 4'000u);
+        pin.reset();
+        list->pins_changed();
+        EXPECT_LT(list->free_blocks(), 1'000u);
+      }
+      begin();
+      for (int i = 0; i < 1'900; ++i) co_await test::discard(list->allocate_run(2));
+      EXPECT_EQ(list->high_water(), mark);
+      co_await commit();
+      EXPECT_EQ((co_await walk()).damage.size(), 0u);
+    }
   });
 }
 

@@ -69,15 +69,39 @@ TEST(HeldExtents, WhatLiesBetweenTwoPinsIsNotHeld) {
   EXPECT_TRUE(held.add({PageNo(101), 2}, Generation(1), Generation(21), pins));
   EXPECT_TRUE(held.add({PageNo(103), 4}, Generation(11), Generation(21), pins));
   EXPECT_EQ(held.blocks(), 7u);
-  std::vector<Extent> freed;
+  ExtentList freed;
   young.reset();
   for (const Generation g : pins.take_unpinned()) held.drop(g, pins, freed);
-  EXPECT_EQ(freed, (std::vector<Extent>{{PageNo(103), 4}}));
+  EXPECT_EQ(freed.size(), 1u);
+  EXPECT_EQ(freed.last(), (Extent{PageNo(103), 4}));
   old.reset();
   for (const Generation g : pins.take_unpinned()) held.drop(g, pins, freed);
   EXPECT_EQ(freed.size(), 3u);
   EXPECT_EQ(held.blocks(), 0u);
   EXPECT_EQ(held.groups(), 0u);
+}
+
+TEST(ExtentList, TakesOverShortAndLongLists) {
+  constexpr std::uint32_t kPiece = ExtentList::kPieceExtents;
+  for (const std::uint32_t mine : {0u, 1u, kPiece, 5 * kPiece + 3}) {
+    for (const std::uint32_t others : {0u, 1u, kPiece, kPiece + 1, 7 * kPiece}) {
+      ExtentList list;
+      ExtentList other;
+      for (std::uint32_t i = 0; i < mine; ++i) list.push({PageNo(i), 1});
+      for (std::uint32_t i = 0; i < others; ++i) other.push({PageNo(mine + i), 1});
+      list.take(other);
+      EXPECT_TRUE(other.empty());
+      ASSERT_EQ(list.size(), mine + others);
+      list.push({PageNo(mine + others), 1});
+      std::vector<bool> seen(list.size());
+      while (!list.empty()) {
+        const std::uint32_t block = list.pop().first.value;
+        EXPECT_FALSE(seen.at(block));
+        seen[block] = true;
+      }
+      EXPECT_TRUE(std::ranges::all_of(seen, [](bool b) { return b; }));
+    }
+  }
 }
 
 TEST(HeldExtents, FreesWhatAPlainListFrees) {
@@ -114,10 +138,10 @@ TEST(HeldExtents, FreesWhatAPlainListFrees) {
           std::swap(pinned[random() % pinned.size()], pinned.back());
           pinned.pop_back();
         }
-        std::vector<Extent> freed;
+        ExtentList freed;
         for (const Generation g : pins.take_unpinned()) held.drop(g, pins, freed);
         std::vector<std::uint32_t> actual, expected;
-        for (const Extent& extent : freed) actual.push_back(extent.first.value);
+        while (!freed.empty()) actual.push_back(freed.pop().first.value);
         std::erase_if(list, [&](const Entry& entry) {
           const bool free = std::ranges::none_of(pinned, [&](const GenerationPins::Pin& pin) {
             return entry.birth <= pin.generation() && pin.generation() < entry.death;
@@ -150,7 +174,7 @@ TEST(HeldExtents, ManyExtentsUnderManyPinsAreNotLookedAtForEachPin) {
   }
   EXPECT_EQ(held.blocks(), kExtents);
   std::shuffle(pinned.begin(), pinned.end(), random);
-  std::vector<Extent> freed;
+  ExtentList freed;
   const std::clock_t start = std::clock();
   while (!pinned.empty()) {
     pinned.pop_back();
