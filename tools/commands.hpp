@@ -55,6 +55,7 @@ struct LoadCommand {
   std::string input = "-";
   Format format = Format::tsv;
   bool partial = false;
+  bool sorted = false;
 };
 
 struct DumpCommand {

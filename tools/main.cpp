@@ -48,8 +48,13 @@ A pipe is copied to a temporary file beside the store meanwhile. With --partial 
 copied: what stands before a malformed line is stored, and the command ends with 3. Of several records with one key the
 last stays. After a crash the same load, run again, completes.
 
+With --sorted a store is filled that is empty or not there yet: full pages are written one after the other, and one commit ends
+it. So the input is read once, a pipe is not copied, and an error, a crash or a record out of order leaves nothing of it. Keys
+ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once.
+
 Examples:
   store load app.db records.tsv
+  store dump old.db | store load new.db --sorted
   mdb_dump old.lmdb | store load app.db --format mdb
 )";
 
@@ -221,7 +226,11 @@ class Program {
   void declare_transfer() {
     CLI::App& load = add("load", "Put all records of a file or pipe; makes the store if there is none", load_, true);
     load.add_option("input", load_.input, "The file; standard input when left out or -");
-    load.add_flag("--partial", load_.partial, "Store while reading; what stands before a malformed line stays");
+    CLI::Option* partial =
+        load.add_flag("--partial", load_.partial, "Store while reading; what stands before a malformed line stays");
+    load.add_flag("--sorted", load_.sorted,
+                  "The keys ascend, each once, and the store is empty: all or nothing, in one pass")
+        ->excludes(partial);
     add_format(load, load_.format);
     load.footer(std::string(kLoadFooter) + kFormats);
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -107,6 +108,64 @@ monterey::Task<ExitCode> load(Partition& db, Input& input, Format format) {
   co_return ExitCode::done;
 }
 
+std::string escaped(std::string_view key) {
+  std::string text;
+  append_escaped(text, key);
+  return text;
+}
+
+// The records of an input whose keys ascend, for bulk_load(). Errors: a malformed record, or one out of order.
+class SortedRecords {
+ public:
+  SortedRecords(Input& input, Format format, Progress& progress)
+      : input_(input), progress_(progress), reader_(make_reader(format, input)) {}
+
+  bool next(std::string_view& key, std::string_view& value) {
+    std::swap(key_, last_);
+    try {
+      if (!reader_->next(key_, value_)) return false;
+      if (is_first_ || key_ > last_) {
+        is_first_ = false;
+      } else {
+        throw FormatError(reader_->line(),
+                          fmt::format("key {} {} {}; with --sorted keys ascend as unsigned bytes, each once: sort "
+                                      "the input, or load it without --sorted",
+                                      escaped(key_), key_ == last_ ? "repeats" : "follows", escaped(last_)));
+      }
+    } catch (const FormatError& error) {
+      throw malformed(input_, error);
+    }
+    progress_.at(input_.position());
+    key = key_;
+    value = value_;
+    return true;
+  }
+
+ private:
+  Input& input_;
+  Progress& progress_;
+  std::unique_ptr<Reader> reader_;
+  std::string key_;
+  std::string last_;
+  std::string value_;
+  bool is_first_ = true;
+};
+
+monterey::Task<ExitCode> load_sorted(const LoadCommand& command, Partition& db, Input& input) {
+  const Stats stats = db.stats();
+  if (stats.entries > 0) {
+    throw Error(
+        Errc::invalid_argument,
+        fmt::format("{}: --sorted fills an empty store, this one has {} entries; load without it to add to them",
+                    command.session.path, stats.entries));
+  }
+  Progress progress("load", Unit::bytes, input.size());
+  SortedRecords records(input, command.format, progress);
+  co_await db.bulk_load(records);
+  progress.finish(input.position());
+  co_return ExitCode::done;
+}
+
 monterey::Task<> write_all(Scan& scan, Writer& writer, Progress* progress) {
   std::uint64_t entries = 0;
   while (co_await scan.advance()) {
@@ -158,7 +217,25 @@ ExitCode run(const ScanCommand& command) {
   return with_store(command.session, Access::read, work);
 }
 
+namespace {
+
+ExitCode run_sorted(const LoadCommand& command) {
+  Input input(command.input, command.session.path, Input::Passes::once);
+  const bool was_there = std::filesystem::exists(command.session.path);
+  const Work work = [&](Partition& db, const FileBlockDevice&) { return load_sorted(command, db, input); };
+  try {
+    return with_store(command.session, Access::open_or_create, work);
+  } catch (...) {
+    std::error_code ignored;  // the first error is told
+    if (!was_there) std::filesystem::remove(command.session.path, ignored);
+    throw;
+  }
+}
+
+}  // namespace
+
 ExitCode run(const LoadCommand& command) {
+  if (command.sorted) return run_sorted(command);
   Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
   if (!command.partial) check_input(input, command.format);
   const Work work = [&](Partition& db, const FileBlockDevice&) { return load(db, input, command.format); };

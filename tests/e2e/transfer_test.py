@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from harness import DONE, FAILED, SEED, TOOL, Case, main, random_records
+from harness import DONE, FAILED, SEED, TOOL, USAGE, Case, main, random_records
 
 
 def hexlines(records):
@@ -87,6 +87,21 @@ class Formats(Case):
         self.assertEqual(load.wait(60), DONE)
         self.assertRegex(shown, rb"load: .*/s in .* s\x1b\[K\r\n$")
 
+    def test_sorted_input_makes_the_same_store(self):
+        records = random_records(random.Random(SEED), 3000)
+        self.run_store("load", self.db, "--format", "mdb", stdin=mdb_text(records))
+        for form in ("tsv", "jsonl", "mdb"):
+            dumped = self.run_store("dump", self.db, "--format", form)[0]
+            for name, arguments, stdin in (("piped", [], dumped), ("read", [self.write("input", dumped)], b"")):
+                other = os.path.join(self.folder, form + name)
+                self.run_store("load", other, *arguments, "--format", form, "--sorted", stdin=stdin)
+                self.assertEqual(self.run_store("dump", other, "--format", form)[0], dumped)
+                self.assertTrue(self.run_store("check", other)[0].startswith(b"ok"))
+        self.run_store("create", self.db, "--overwrite")  # one that is there, and empty
+        self.run_store("load", self.db, "--sorted", stdin=b"a\t1\nb\t2\n")
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\n")
+        self.run_store("load", os.path.join(self.folder, "none"), "--sorted", stdin=b"")
+
     def test_nothing_to_load(self):
         self.run_store("load", self.db, stdin=b"")
         self.assertEqual(self.run_store("dump", self.db)[0], b"")
@@ -130,6 +145,31 @@ class Malformed(Case):
         self.assertRegex(message, r"line 3\b")
         self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\n")
         self.check_clean()
+
+    def test_sorted_input_that_is_not_is_refused_whole(self):
+        for rows, words in ((b"a\t1\nc\t2\nb\\x01\t3\nd\t4\n", ["line 3", "key b\\x01 follows c", "sort"]),
+                            (b"a\t1\nb\t2\nb\t3\n", ["line 3", "key b repeats b"]),
+                            (b"b\t" + b"v" * 300000 + b"\na\t1\n", ["line 2", "key a follows b"]),
+                            (b"a\t1\nmalformed\n", ["line 2", "tab"])):
+            message = self.run_store("load", self.db, "--sorted", stdin=rows, expect=FAILED)[1]
+            for word in words:
+                self.assertIn(word, message)
+            self.assertFalse(os.path.exists(self.db))
+            self.run_store("create", self.db)
+            self.run_store("load", self.db, "--sorted", stdin=rows, expect=FAILED)
+            self.assertEqual(self.run_store("dump", self.db)[0], b"")
+            self.check_clean()
+            os.remove(self.db)
+
+    def test_sorted_input_is_for_an_empty_store(self):
+        self.run_store("put", self.db, "old", "stays", expect=FAILED)
+        self.run_store("create", self.db)
+        self.run_store("put", self.db, "old", "stays")
+        message = self.run_store("load", self.db, "--sorted", stdin=b"a\t1\n", expect=FAILED)[1]
+        self.assertIn("an empty store, this one has 1 entries", message)
+        self.assertEqual(self.run_store("dump", self.db)[0], b"old\tstays\n")
+        self.run_store("load", self.db, "--sorted", "--partial", stdin=b"a\t1\n", expect=USAGE)
+        self.assertIn("nowhere", self.run_store("load", self.db, "nowhere", "--sorted", expect=FAILED)[1])
 
     def test_missing_input(self):
         self.assertIn("nowhere", self.run_store("load", self.db, "nowhere", expect=FAILED)[1])
