@@ -14,7 +14,8 @@ namespace store::detail {
 
 namespace {
 
-constexpr std::size_t kLanes = 16;        // lookups that go down together
+constexpr std::size_t kLanes = 16;                // lookups that go down together
+constexpr std::size_t kCopiedAtOnce = 64u << 10;  // of a value, before others run
 constexpr std::size_t kKeysAtOnce = 128;  // some 20 µs of lookups: a longer get_many lets others run in between
 
 Found found_in_buffer(const EntryView& entry) {
@@ -199,7 +200,14 @@ monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view k
   ++counters_.gets;
   const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
-  if (value.present) result.emplace(value.bytes);
+  if (value.present) {
+    result.emplace();
+    result->reserve(value.bytes.size());
+    for (std::size_t at = 0; at < value.bytes.size(); at += kCopiedAtOnce) {
+      result->append(value.bytes.substr(at, kCopiedAtOnce));
+      if (value.bytes.size() > kCopiedAtOnce) co_await monterey::maybe_yield();
+    }
+  }
   co_return std::move(result);
 }
 

@@ -16,6 +16,7 @@
 #include "store/base/assert.hpp"
 #include "store/base/crc32c.hpp"
 #include "store/base/units.hpp"
+#include "store/page/bytes.hpp"
 
 namespace store {
 
@@ -51,13 +52,42 @@ void require_sound(const BlockDevice& device, const OverflowRef& run, const std:
 
 }  // namespace
 
+monterey::Task<std::uint32_t> run_crc(std::span<const std::byte> value, std::span<std::byte> table) {
+  if (table.empty()) co_return crc32c(value);
+  std::byte* entry = table.data();
+  for (std::size_t at = 0; at < value.size(); at += kCrcChunkBytes) {
+    put(entry, crc32c(value.subspan(at, std::min(kCrcChunkBytes, value.size() - at))));
+    entry += sizeof(std::uint32_t);
+    co_await monterey::maybe_yield();
+  }
+  co_return crc32c(table);
+}
+
+namespace {
+
+monterey::Task<> check_run(const BlockDevice& device, OverflowRef run, std::span<const std::byte> memory) {
+  if (!has_crc_table(run.length)) {
+    require_sound(device, run, verify_run(memory, run));
+    co_return;
+  }
+  const auto table = memory.last(static_cast<std::size_t>(table_bytes(run.length)));
+  require_sound(device, run, verify_crc_table(table, run));
+  for (std::uint64_t at = 0; at < run.length; at += kCrcChunkBytes) {
+    const RunPart part{at, std::min<std::uint64_t>(kCrcChunkBytes, run.length - at)};
+    require_sound(device, run, verify_part(memory.subspan(part.offset, part.bytes), part, table, run));
+    co_await monterey::maybe_yield();
+  }
+}
+
+}  // namespace
+
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class) {
   require_on_device(device, run);
   const std::size_t bytes = std::size_t{run_extent(run).count} * kPageBytes;
   RunValue value{allocate_aligned(bytes), run.length};
   const std::span<std::byte> memory(value.memory.get(), bytes);
   co_await device.read(run.first, memory, io_class);
-  require_sound(device, run, verify_run(memory, run));
+  co_await check_run(device, run, memory);
   co_return std::move(value);
 }
 
@@ -117,11 +147,11 @@ struct PartRead {
     return crc;
   }
 
-  // Brings what was read beside `into` to its place there.
-  void copy_to(std::uint64_t offset, std::span<std::byte> into) const {
+  // Brings what was read of bytes [begin, end) beside `into` to its place there.
+  void copy_to(std::uint64_t offset, std::span<std::byte> into, std::uint64_t begin, std::uint64_t end) const {
     for (const Piece& piece : {pieces[0], pieces[2]}) {
-      const std::uint64_t from = std::max(offset, piece.begin);
-      const std::uint64_t to = std::min(offset + into.size(), piece.end());
+      const std::uint64_t from = std::max({offset, piece.begin, begin});
+      const std::uint64_t to = std::min({offset + into.size(), piece.end(), end});
       if (from < to) std::memcpy(into.data() + (from - offset), piece.memory.data() + (from - piece.begin), to - from);
     }
   }
@@ -162,11 +192,11 @@ monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64
   const std::uint64_t end = read.part.offset + read.part.bytes;
   const std::uint64_t step = read.table.empty() ? run.length : kCrcChunkBytes;
   for (std::uint64_t at = read.part.offset; at < end; at += step) {
-    const std::uint32_t crc = read.crc_of(at, std::min(at + step, end));
-    require_sound(device, run, verify_chunk(crc, at / step, read.table, run));
+    const std::uint64_t chunk_end = std::min(at + step, end);
+    require_sound(device, run, verify_chunk(read.crc_of(at, chunk_end), at / step, read.table, run));
+    read.copy_to(offset, into, at, chunk_end);
     co_await monterey::maybe_yield();
   }
-  read.copy_to(offset, into);
 }
 
 namespace {
@@ -223,7 +253,7 @@ monterey::Task<OverflowRef> write_run(BlockDevice& device, Extent blocks, std::s
   const auto bytes = std::as_bytes(std::span(value));
   RunWriter run{device, blocks.first, std::uint64_t{blocks.count} * kPageBytes, bytes, {}};
   run.table.resize(table_bytes(value.size()));
-  const std::uint32_t crc = run.table.empty() ? crc32c(bytes) : build_crc_table(bytes, run.table);
+  const std::uint32_t crc = co_await run_crc(bytes, run.table);
   std::vector<monterey::Task<>> workers;
   for (std::uint64_t at = 0; at < run.run_bytes && workers.size() < kPiecesAtOnce; at += kPieceBytes) {
     workers.push_back(write_pieces(&run));

@@ -23,6 +23,10 @@ struct RunValue {
   std::string_view view() const { return {reinterpret_cast<const char*>(memory.get()), length}; }
 };
 
+// The CRC of a reference to `value`, 64 KiB after the other, so that others run meanwhile. Fills `table`, which has the value's
+// table_bytes(). Both must live until the task ends.
+monterey::Task<std::uint32_t> run_crc(std::span<const std::byte> value, std::span<std::byte> table);
+
 // Reads and checks the value of a run. The caller keeps the run's blocks from being reused meanwhile.
 // Errors: corruption naming the run, io_error.
 monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class);

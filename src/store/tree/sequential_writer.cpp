@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "store/base/assert.hpp"
-#include "store/base/crc32c.hpp"
-#include "store/page/bytes.hpp"
+#include "store/tree/overflow_io.hpp"
 
 namespace store {
 
@@ -16,18 +15,6 @@ namespace {
 
 constexpr std::uint32_t kFirstExtent = 8;
 constexpr std::uint32_t kChunkBlocks = SequentialWriter::kChunkBytes / kPageBytes;
-
-// The CRC of a reference to `value`; fills the table, if the value has one.
-monterey::Task<std::uint32_t> crc_of(std::span<const std::byte> value, std::span<std::byte> table) {
-  if (table.empty()) co_return crc32c(value);
-  std::byte* entry = table.data();
-  for (std::size_t at = 0; at < value.size(); at += kCrcChunkBytes) {
-    put(entry, crc32c(value.subspan(at, std::min(kCrcChunkBytes, value.size() - at))));
-    entry += sizeof(std::uint32_t);
-    co_await monterey::maybe_yield();
-  }
-  co_return crc32c(table);
-}
 
 // Copies the part of `from`, which lies at `from_at` of a run, that falls into `into`, which lies at `into_at`.
 void copy_part(std::span<const std::byte> from, std::uint64_t from_at, std::span<std::byte> into,
@@ -87,7 +74,7 @@ SequentialWriter::Place SequentialWriter::place() {
 monterey::Task<OverflowRef> SequentialWriter::write_run(std::string_view value, Generation birth) {
   const auto bytes = std::as_bytes(std::span(value));
   std::vector<std::byte> table(static_cast<std::size_t>(table_bytes(value.size())));
-  const std::uint32_t crc = co_await crc_of(bytes, table);
+  const std::uint32_t crc = co_await run_crc(bytes, table);
   const auto blocks = static_cast<std::uint32_t>(run_blocks(value.size()));
   co_await take_together(blocks);
   const PageNo first(extent_.first.value + used_);

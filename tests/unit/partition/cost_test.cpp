@@ -570,6 +570,66 @@ TEST(Cost, ALongValueIsWrittenBySeveralWritesAtOnce) {
   run_in_cluster(config.buffer_config(), task);
 }
 
+// The turns that another task got while `verb` ran.
+monterey::Task<std::uint64_t> turns_beside(monterey::Task<> verb) {
+  bool done = false;
+  std::uint64_t turns = 0;
+  auto watching = monterey::spawn([](const bool* stop, std::uint64_t* count) -> monterey::Task<> {
+    for (; !*stop; ++*count) co_await monterey::yield();
+  }(&done, &turns));
+  co_await std::move(verb);
+  done = true;
+  co_await std::move(watching);
+  co_return turns;
+}
+
+monterey::Task<> get_value(Partition& db) {
+  const std::optional<std::string> value = co_await db.get("long");
+  EXPECT_TRUE(value.has_value());
+}
+
+monterey::Task<> pin_value(Partition& db) {
+  const std::optional<PinnedValue> value = co_await db.get_pinned("long");
+  EXPECT_TRUE(value.has_value());
+}
+
+monterey::Task<> scan_value(Partition& db) {
+  auto scan = co_await db.scan("long");
+  const bool there = co_await scan.advance();
+  EXPECT_TRUE(there);
+}
+
+monterey::Task<> get_value_into(Partition& db, std::span<std::byte> into) {
+  const std::optional<std::size_t> bytes = co_await db.get_into("long", into);
+  EXPECT_TRUE(bytes.has_value());
+}
+
+// The checksums of 64 MiB take some 5 ms, and so does a copy; a turn is due every 100 µs.
+TEST(Cost, ALongValueHoldsUpNobody) {
+  constexpr std::size_t kBytes = 64u << 20;
+  constexpr std::uint64_t kTurns = 15;
+  const PartitionConfig config = ColdLeaves::config();
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(std::make_shared<MemDisk>()), config);
+    const std::uint64_t of_put = co_await turns_beside(put_value(db, std::string(kBytes, 'l')));
+    EXPECT_GT(of_put, kTurns);
+    co_await db.flush();
+    const std::uint64_t of_get = co_await turns_beside(get_value(db));
+    EXPECT_GT(of_get, kTurns);
+    const std::uint64_t of_pin = co_await turns_beside(pin_value(db));
+    EXPECT_GT(of_pin, kTurns);
+    const std::uint64_t of_scan = co_await turns_beside(scan_value(db));
+    EXPECT_GT(of_scan, kTurns);
+    std::vector<std::byte> into(kBytes + 1);
+    const std::uint64_t of_get_into = co_await turns_beside(get_value_into(db, std::span(into).subspan(1)));
+    EXPECT_GT(of_get_into, kTurns);
+    std::printf("turns beside put %lu, get %lu, get_pinned %lu, scan %lu, get_into %lu\n", of_put, of_get, of_pin,
+                of_scan, of_get_into);
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
 // --- beside a flush ---
 
 TEST(Cost, ReadsAndPutsCompleteBetweenTwoWritesOfAFlush) {
