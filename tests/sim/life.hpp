@@ -130,6 +130,8 @@ class Life {
   monterey::Task<> batch(SimRandom random);
   monterey::Task<> replace(SimRandom random);
   monterey::Task<> get(SimRandom random);
+  monterey::Task<> get_into(SimRandom random, std::uint32_t key);
+  monterey::Task<ValueId> get_into(SimRandom random, const Snapshot& snapshot, std::uint32_t key);
   monterey::Task<> get_many(SimRandom random);
   monterey::Task<> scan(SimRandom random);
   monterey::Task<> snapshot(SimRandom random);

@@ -2,10 +2,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <monterey/preempt.hpp>
 #include <monterey/time.hpp>
 #include <set>
+#include <span>
+#include <string_view>
+#include <vector>
 
 #include "sim/life.hpp"
 
@@ -14,6 +18,7 @@ namespace store::test {
 namespace {
 
 constexpr std::uint32_t kUnseenPart = 1'000'000;  // of a batch: no change that counts has this number
+constexpr std::size_t kMostValueBytes = 150u << 10;
 
 }  // namespace
 
@@ -78,7 +83,7 @@ ValueId Life::new_value(SimRandom& random, std::uint32_t op, std::uint32_t part)
   if (kind < 15) bytes = random.between(900, 1100);
   if (kind >= 15 && kind < 30) bytes = random.between(1025, 9000);
   if (kind >= 30 && kind < 33) bytes = random.between(9000, 64u << 10);
-  if (kind >= 33 && kind < 37 && plan_.big_values) bytes = random.between((64u << 10) + 1, 150u << 10);
+  if (kind >= 33 && kind < 37 && plan_.big_values) bytes = random.between((64u << 10) + 1, kMostValueBytes);
   return {op, part, static_cast<std::uint32_t>(bytes)};
 }
 
@@ -313,6 +318,10 @@ monterey::Task<> Life::get(SimRandom random) {
     if (value) history_.add_read({k, *value}, begun, history_.tick());
     co_return;
   }
+  if (random.one_in(3)) {
+    co_await get_into(random, k);
+    co_return;
+  }
   std::exception_ptr error;
   try {
     const std::optional<PinnedValue> value = co_await db_->get_pinned(keys_.text(k));
@@ -327,6 +336,62 @@ monterey::Task<> Life::get(SimRandom random) {
     error = std::current_exception();
   }
   if (error) outcome_of(error, "get_pinned", Does::read);
+}
+
+namespace {
+
+// Memory for a whole value, aligned to blocks or just not.
+class ValueMemory {
+ public:
+  explicit ValueMemory(SimRandom& random) : memory_(kMostValueBytes + 2 * kBlockBytes) {
+    const auto misplaced = reinterpret_cast<std::uintptr_t>(memory_.data()) % kBlockBytes;
+    at_ = kBlockBytes - misplaced;
+    if (random.one_in(2)) ++at_;
+  }
+
+  std::span<std::byte> span() { return std::span(memory_).subspan(at_, kMostValueBytes); }
+  std::string_view view(std::size_t bytes) { return {reinterpret_cast<const char*>(span().data()), bytes}; }
+
+ private:
+  static constexpr std::size_t kBlockBytes = 4096;
+
+  std::vector<std::byte> memory_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace
+
+monterey::Task<> Life::get_into(SimRandom random, std::uint32_t key) {
+  ValueMemory memory(random);
+  const std::uint64_t begun = history_.tick();
+  std::exception_ptr error;
+  try {
+    const std::optional<std::size_t> bytes = co_await db_->get_into(keys_.text(key), memory.span());
+    std::optional<std::string_view> view;
+    if (bytes) view = memory.view(std::min(*bytes, memory.span().size()));
+    history_.add_read(seen(key, view), begun, history_.tick());
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (error) outcome_of(error, "get_into", Does::read);
+}
+
+// The whole value, and a part of it, which must be a part of the same. Errors: the snapshot's.
+monterey::Task<ValueId> Life::get_into(SimRandom random, const Snapshot& snapshot, std::uint32_t key) {
+  ValueMemory whole(random);
+  const std::optional<std::size_t> bytes = co_await snapshot.get_into(keys_.text(key), whole.span());
+  std::optional<std::string_view> view;
+  if (bytes) view = whole.view(std::min(*bytes, whole.span().size()));
+  const ValueId id = seen(key, view).value;
+  if (!bytes) co_return id;
+  ValueMemory part(random);
+  const std::uint64_t offset = random.below(*bytes + 1);
+  const std::span<std::byte> into = part.span().first(random.between(0, kMostValueBytes));
+  const std::optional<std::size_t> again = co_await snapshot.get_into(keys_.text(key), into, {.offset = offset});
+  const std::size_t copied = std::min<std::size_t>(into.size(), *bytes - offset);
+  if (again != bytes || part.view(copied) != whole.view(*bytes).substr(offset, copied))
+    wrong(fmt::format("key {}: {} bytes from byte {} on are not those of the value", key, copied, offset));
+  co_return id;
 }
 
 monterey::Task<> Life::get_many(SimRandom random) {
@@ -421,10 +486,12 @@ monterey::Task<> Life::snapshot(SimRandom random) {
   }
   const std::uint64_t taken = history_.tick();
   std::map<std::uint32_t, ValueId> found;
+  const auto note_id = [&](std::uint32_t key, ValueId value) {
+    const auto [at, is_new] = found.emplace(key, value);
+    if (at->second != value) wrong(fmt::format("key {} changed in a snapshot", key));
+  };
   const auto note = [&](std::uint32_t key, std::optional<std::string_view> value) {
-    const Seen now = seen(key, value);
-    const auto [at, is_new] = found.emplace(key, now.value);
-    if (at->second != now.value) wrong(fmt::format("key {} changed in a snapshot", key));
+    note_id(key, seen(key, value).value);
   };
   const bool whole = random.one_in(2);
   try {
@@ -432,9 +499,13 @@ monterey::Task<> Life::snapshot(SimRandom random) {
       co_await monterey::sleep_for(std::chrono::microseconds(random.below(5000)));
       for (std::uint64_t reads = random.between(1, 6); reads > 0; --reads) {
         const std::uint32_t k = key(random);
-        if (random.one_in(2)) {
+        const std::uint64_t verb = random.below(3);
+        if (verb == 0) {
           const std::optional<std::string> value = co_await snapshot->get(keys_.text(k));
           note(k, value);
+        } else if (verb == 1) {
+          const ValueId value = co_await get_into(random.child(reads), *snapshot, k);
+          note_id(k, value);
         } else {
           const std::optional<PinnedValue> value = co_await snapshot->get_pinned(keys_.text(k));
           std::optional<std::string_view> view;

@@ -6,9 +6,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <functional>
 #include <monterey/detail/frames.hpp>
 #include <new>
+#include <span>
 
 #include "support/allocations.hpp"
 #include "unit/partition/bulk_support.hpp"
@@ -264,6 +267,47 @@ TEST(OutOfMemory, ReadsLoseNothing) {
   };
   verb.apply = [](Model&) {};
   fail_each(verb, 50);
+}
+
+// What get_into() brings of a value at each of its kinds of places; `memory` is aligned to blocks or not.
+monterey::Task<> get_into_each(Partition* db, bool aligned) {
+  const Snapshot snapshot = db->snapshot();
+  alignas(4096) static std::array<std::byte, 128u << 10> memory;
+  const std::span<std::byte> into = std::span(memory).subspan(aligned ? 0 : 1);
+  const auto holds = [&](std::size_t bytes, char c) {
+    return std::ranges::all_of(into.first(bytes), [c](std::byte b) { return b == static_cast<std::byte>(c); });
+  };
+  for (const bool of_snapshot : {false, true}) {
+    std::ranges::fill(memory, std::byte{0});
+    std::optional<std::size_t> bytes;
+    if (of_snapshot) {
+      bytes = co_await snapshot.get_into("large", into);
+    } else {
+      bytes = co_await db->get_into("large", into);
+    }
+    EXPECT_EQ(bytes, 100'000u);
+    EXPECT_TRUE(holds(100'000, 'l'));
+    bytes = co_await db->get_into("large", into.first(5'000), {.offset = 66'000});
+    EXPECT_EQ(bytes, 100'000u);
+    bytes = co_await snapshot.get_into("middle", into);
+    EXPECT_EQ(bytes, 9'000u);
+    EXPECT_TRUE(holds(9'000, 'm'));
+    bytes = co_await db->get_into("key000007", into);
+    EXPECT_TRUE(bytes.has_value());
+    bytes = co_await db->get_into("before", into);
+    EXPECT_EQ(bytes, 1u);
+    bytes = co_await snapshot.get_into("absent", into);
+    EXPECT_FALSE(bytes.has_value());
+  }
+}
+
+TEST(OutOfMemory, ReadsIntoTheCallersMemoryLoseNothing) {
+  for (const bool aligned : {false, true}) {
+    Verb verb;
+    verb.run = [aligned](Partition& db) { return get_into_each(&db, aligned); };
+    verb.apply = [](Model&) {};
+    fail_each(verb, 20);
+  }
 }
 
 TEST(OutOfMemory, ReadsOfASnapshotLoseNothing) {

@@ -61,6 +61,11 @@ monterey::Task<> get_pinned(const Db& db, std::string_view key) {
   static_cast<void>(co_await db.get_pinned(key));
 }
 template <class Db>
+monterey::Task<> get_into(const Db& db, std::string_view key) {
+  std::byte into[100];
+  static_cast<void>(co_await db.get_into(key, into));
+}
+template <class Db>
 monterey::Task<> get_many(const Db& db, std::string_view key) {
   const std::string_view keys[] = {"key000000", key};
   static_cast<void>(co_await db.get_many(keys));

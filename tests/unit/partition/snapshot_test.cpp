@@ -348,6 +348,7 @@ TEST(Snapshot, OfAClosedPartitionGivesClosed) {
       co_await expect_error(test::get(snapshot, "key000001"), Errc::closed, "closed");
       co_await expect_error(test::contains(snapshot, "key000001"), Errc::closed, "closed");
       co_await expect_error(test::get_pinned(snapshot, "key000001"), Errc::closed, "closed");
+      co_await expect_error(test::get_into(snapshot, "key000001"), Errc::closed, "closed");
       co_await expect_error(test::get_many(snapshot, "key000001"), Errc::closed, "closed");
       co_await expect_error(test::scan_all(snapshot), Errc::closed, "closed");
       db.reset();  // the second time
@@ -358,6 +359,7 @@ TEST(Snapshot, OfAClosedPartitionGivesClosed) {
     // A handle that was moved from is as good as closed, and another may be moved to it.
     Snapshot other = std::move(snapshot);
     co_await expect_error(test::get(snapshot, "key000001"), Errc::closed, "moved from");
+    co_await expect_error(test::get_into(snapshot, "key000001"), Errc::closed, "moved from");
     co_await expect_error(test::scan_all(snapshot), Errc::closed, "moved from");
     auto again = co_await test::open_on(disk);
     snapshot = again.snapshot();
@@ -401,6 +403,8 @@ struct Reading {
   std::vector<std::string> keys;
   std::optional<std::string> got;
   std::optional<std::string> pinned;
+  std::vector<char> memory = std::vector<char>(kBig + 1);
+  std::optional<std::size_t> bytes;  // of the value that was read into it
   bool is_there = false;
   std::vector<std::optional<std::string>> many;
   Model scanned;
@@ -409,6 +413,9 @@ struct Reading {
   static monterey::Task<> pin_one(Reading* self) {
     const std::optional<PinnedValue> value = co_await self->snapshot->get_pinned(self->keys[1]);
     self->pinned = copy_of(value);
+  }
+  static monterey::Task<> get_into_one(Reading* self) {
+    self->bytes = co_await self->snapshot->get_into("big", std::as_writable_bytes(std::span(self->memory)));
   }
   static monterey::Task<> look_for_one(Reading* self) {
     self->is_there = co_await self->snapshot->contains(self->keys[2]);
@@ -458,6 +465,7 @@ monterey::Task<> expect_reads_across_flushes(Handle handle) {
   reads.push_back(monterey::spawn(Reading::get_one(&reading)));
   reads.push_back(monterey::spawn(Reading::pin_one(&reading)));
   reads.push_back(monterey::spawn(Reading::look_for_one(&reading)));
+  reads.push_back(monterey::spawn(Reading::get_into_one(&reading)));
   if (gets_many) reads.push_back(monterey::spawn(Reading::get_all(&reading)));
   if (handle == Handle::kept) reads.push_back(monterey::spawn(Reading::scan(&reading)));
   for (int turn = 0; turn < 10; ++turn) co_await monterey::yield();
@@ -476,6 +484,8 @@ monterey::Task<> expect_reads_across_flushes(Handle handle) {
   EXPECT_EQ(reading.got, before.at(reading.keys[0]));
   EXPECT_EQ(reading.pinned, before.at(reading.keys[1]));
   EXPECT_TRUE(reading.is_there);
+  EXPECT_EQ(reading.bytes, kBig);
+  EXPECT_EQ(std::string(reading.memory.data(), kBig), before.at("big"));
   EXPECT_EQ(reading.many.size(), gets_many ? reading.keys.size() : 0);
   for (std::size_t i = 0; i < reading.many.size(); ++i) {
     EXPECT_TRUE(reading.many[i] == before.at(reading.keys[i])) << reading.keys[i];
