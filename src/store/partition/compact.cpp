@@ -43,6 +43,9 @@ struct PartitionCore::CompactTurn {
 
   bool running = false;
   bool done = false;
+  std::uint64_t may_take = 0;          // while it runs: blocks kept for it, so that no write is accepted for them
+  const PageWriter* writer = nullptr;  // … who has taken some of those
+  const TreeMerge* merge = nullptr;    // … and who others
   std::exception_ptr error;
   bool committed = false;           // something was there to do
   std::optional<std::string> next;  // pack, move: where the next turn begins; none at the tree's end
@@ -56,14 +59,19 @@ struct PartitionCore::Compaction {
   bool stopped = false;           // before everything was looked at
 };
 
-// About how many blocks the next commit may write; 0 if none. What was accepted must find its blocks behind it, also if a
-// reader then holds what it supersedes.
-std::uint64_t PartitionCore::compact_budget(const Compaction& compaction) const {
+// Of the free blocks, so many may be taken: what was accepted must find its blocks also if a reader holds what is superseded.
+std::uint64_t PartitionCore::compact_room() const {
+  const std::uint64_t available = blocks_available(Purpose::relief);
+  const std::uint64_t needed = blocks_needed({}, states_to_build());
+  return std::min(free_list_.free_blocks() / 2, available - std::min(available, needed));
+}
+
+// About how many blocks the next commit may write, `most` at most; 0 if none.
+std::uint64_t PartitionCore::compact_budget(std::uint64_t most) const {
   const auto spare = [needed = blocks_needed({}, states_to_build())](std::uint64_t blocks) {
     return blocks - std::min(blocks, needed);
   };
-  const std::uint64_t most = std::min(kMostBlocksACommit, compaction.blocks_left);
-  const std::uint64_t blocks = std::min({most, free_list_.free_blocks() / 2, spare(blocks_available(Purpose::relief))});
+  const std::uint64_t blocks = std::min(most, compact_room());
   if (blocks >= kFewBlocks || free_list_.held_blocks() > 0) return blocks;
   // Few are free. As nobody holds any, the device may grow by a little for what comes back with the commit.
   return std::min({most, kFewBlocks, spare(free_list_.allocatable_blocks()) / 2});
@@ -143,10 +151,12 @@ monterey::Task<> PartitionCore::compact_tree(Compaction& compaction, CompactStep
     turn.step = step;
     turn.from = compact_from_;
     turn.mark = mark;
-    turn.blocks = compact_budget(compaction);
+    turn.blocks = compact_budget(std::min(kMostBlocksACommit, compaction.blocks_left));
     compaction.stopped = turn.blocks == 0 || !is_open();
     if (compaction.stopped) co_return;
     co_await take_turn(turn);
+    compaction.stopped = turn.blocks == 0;  // others have taken them before it began
+    if (compaction.stopped) co_return;
     compaction.blocks_left -= std::min(compaction.blocks_left, turn.blocks_moved);
     compaction.report.bytes_moved += turn.blocks_moved * kPageBytes;
     if (!turn.next) break;
@@ -177,6 +187,15 @@ monterey::Task<> PartitionCore::lower_high_water() {
 }
 
 bool PartitionCore::compact_turn_runs() const { return compact_turn_ != nullptr && compact_turn_->running; }
+// Of what is kept for the turn that runs, what it has not taken yet.
+std::uint64_t PartitionCore::kept_for_compact_turn() const {
+  if (!compact_turn_runs()) return 0;
+  const CompactTurn& turn = *compact_turn_;
+  std::uint64_t taken = turn.writer != nullptr ? turn.writer->blocks_written() : 0;
+  if (turn.merge != nullptr) taken += turn.merge->counts().run_blocks_moved;
+  return turn.may_take - std::min(turn.may_take, taken);
+}
+
 bool PartitionCore::wants_compact_turn() const { return compact_turn_ != nullptr && !compact_turn_->done; }
 
 // Has the flusher do the turn, behind the flushes that wait. Errors: the turn's, or that of a flush that came before it.
@@ -198,6 +217,8 @@ monterey::Task<> PartitionCore::take_turn(CompactTurn& turn) {
 // --- in the flusher's task ---
 
 monterey::Task<> PartitionCore::do_compact_turn(CompactTurn& turn) {
+  const bool takes = turn.step == CompactStep::pack || turn.step == CompactStep::move;
+  if (takes) turn.blocks = turn.may_take = compact_budget(turn.blocks);
   turn.running = true;
   try {
     co_await compact_one(turn);
@@ -229,21 +250,24 @@ monterey::Task<RewritePlan> PartitionCore::plan_rewrite(const CompactTurn& turn)
   co_return std::move(plan);
 }
 
-monterey::Task<TreeRoot> PartitionCore::rewrite(const RewritePlan& plan, const CompactTurn& turn, Generation building,
+monterey::Task<TreeRoot> PartitionCore::rewrite(const RewritePlan& plan, CompactTurn& turn, Generation building,
                                                 PageWriter& writer, MergeCounts& counts) {
   const std::span<std::byte> read_slots = staging_.span().subspan(PageWriter::kStagingBytes);
   const TreeMerge::Resources resources{*device_, cache_, free_list_, writer, read_slots, monterey::IoClass::background};
   TreeMerge merge(resources, tree_, building, tree_.generation);
   monterey::Task<> drain = merge.drain();  // made here: it must not fail for want of memory
-  const bool moves = turn.step == CompactStep::move;
+  RunsToMove runs;
+  if (turn.step == CompactStep::move) runs = {turn.mark, turn.may_take - std::min(turn.may_take, plan.pages.size())};
   TreeRoot tree;
   std::exception_ptr error;
+  turn.merge = &merge;
   try {
-    tree = co_await merge.rewrite(&plan, moves ? turn.mark : ~std::uint64_t{0});
+    tree = co_await merge.rewrite(&plan, runs);
   } catch (...) {
     error = std::current_exception();
   }
   co_await std::move(drain);
+  turn.merge = nullptr;
   if (error) std::rethrow_exception(error);
   counts = merge.counts();
   co_return tree;
@@ -257,9 +281,13 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
   }
   RewritePlan plan;
   if (turn.step == CompactStep::pack || turn.step == CompactStep::move) {
+    if (turn.blocks == 0) co_return;
     plan = co_await plan_rewrite(turn);
     turn.next = plan.next;
     if (plan.pages.empty()) co_return;
+    // One leaf may have more in runs than that. What there is no room for stays where it is.
+    const std::uint64_t wanted = plan.pages.size() + plan.run_blocks;
+    if (wanted > turn.may_take) turn.may_take += std::min(wanted - turn.may_take, compact_room());
   }
   PageWriter writer(*device_, free_list_, staging_.span().first(PageWriter::kStagingBytes),
                     monterey::IoClass::background);
@@ -275,6 +303,7 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
   LogLayout layout;
   bool changes = true;
   std::exception_ptr error;
+  turn.writer = &writer;
   try {
     tree.generation = take_generation();
     free_list_.begin(tree.generation);
@@ -292,6 +321,8 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
     error = std::current_exception();
   }
   co_await std::move(drain);
+  turn.may_take = 0;
+  turn.writer = nullptr;
   if ((error || !changes) && free_list_.in_commit()) free_list_.aborted();
   if (error) std::rethrow_exception(error);
   if (!changes) {

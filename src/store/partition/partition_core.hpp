@@ -331,7 +331,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // compact.cpp
   struct CompactTurn;
   struct Compaction;
-  std::uint64_t compact_budget(const Compaction& compaction) const;
+  std::uint64_t compact_room() const;
+  std::uint64_t compact_budget(std::uint64_t most) const;
+  std::uint64_t kept_for_compact_turn() const;
   monterey::Task<> compact_all(Compaction& compaction);
   enum class CompactStep : std::uint8_t { pack, move, own_pages, log, lower };
   bool wants_compact_turn() const;
@@ -341,8 +343,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> take_turn(CompactTurn& turn);
   monterey::Task<> do_compact_turn(CompactTurn& turn);
   monterey::Task<RewritePlan> plan_rewrite(const CompactTurn& turn);
-  monterey::Task<TreeRoot> rewrite(const RewritePlan& plan, const CompactTurn& turn, Generation building,
-                                   PageWriter& writer, MergeCounts& counts);
+  monterey::Task<TreeRoot> rewrite(const RewritePlan& plan, CompactTurn& turn, Generation building, PageWriter& writer,
+                                   MergeCounts& counts);
   monterey::Task<> compact_one(CompactTurn& turn);
   monterey::Task<> give_back_tail();
 

@@ -142,7 +142,7 @@ std::uint64_t PartitionCore::blocks_available(Purpose purpose) const {
   if (merge_ != nullptr && views_.empty()) blocks += merge_->counts().pages_touched;
   // Of what the device has grown to: a file system that is full long before the device's capacity must leave room too.
   const std::uint64_t reserve = purpose == Purpose::relief ? 0 : reserve_blocks(device_->size_blocks());
-  return blocks - std::min(blocks, reserve);
+  return blocks - std::min(blocks, reserve + kept_for_compact_turn());
 }
 
 bool PartitionCore::has_space(const PendingSpace& more, Purpose purpose) const {

@@ -55,6 +55,13 @@ struct MergeCounts {
   MergeCounts& operator+=(const MergeCounts& other);
 };
 
+// Which runs of the leaves that are rewritten go to lower places, where there is one: those that end above `above`, of so many
+// blocks at most; those after that stay where they are.
+struct RunsToMove {
+  std::uint64_t above = ~std::uint64_t{0};
+  std::uint64_t most_blocks = 0;
+};
+
 class TreeMerge {
  public:
   struct Resources {
@@ -74,9 +81,9 @@ class TreeMerge {
   // Applies the newest version of every key with after < sequence number <= at, and the ranges of that age to what is older.
   // Errors: corruption, io_error, no_space.
   monterey::Task<TreeRoot> run(std::shared_ptr<const WriteBuffer> buffer, SeqNo at, SeqNo after);
-  // Writes the pages of the plan anew, and moves runs of its leaves that end above `mark` to lower places where there is one.
-  // The plan is of the state that this merge starts from, and outlives the task. Errors: as run().
-  monterey::Task<TreeRoot> rewrite(const RewritePlan* plan, std::uint64_t mark);
+  // Writes the pages of the plan anew, and moves runs of its leaves. The plan is of the state that this merge starts from, and
+  // outlives the task. Errors: as run().
+  monterey::Task<TreeRoot> rewrite(const RewritePlan* plan, RunsToMove runs);
   monterey::Task<> drain();
 
   const MergeCounts& counts() const { return counts_; }
@@ -165,7 +172,7 @@ class TreeMerge {
   std::unique_ptr<Page> unplanned_leaf_;  // what take_leaf() read by itself
   const RewritePlan* plan_to_rewrite_ = nullptr;
   std::size_t next_to_rewrite_ = 0;  // of its leaves, the first that is not being read
-  std::uint64_t move_runs_above_ = 0;
+  RunsToMove runs_to_move_;
 
   LeafPacker leaves_;
   std::optional<std::string> run_lower_;  // where the range of the run's first page begins, until that is emitted

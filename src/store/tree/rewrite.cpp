@@ -12,9 +12,9 @@
 
 namespace store {
 
-monterey::Task<TreeRoot> TreeMerge::rewrite(const RewritePlan* plan, std::uint64_t mark) {
+monterey::Task<TreeRoot> TreeMerge::rewrite(const RewritePlan* plan, RunsToMove runs) {
   plan_to_rewrite_ = plan;
-  move_runs_above_ = mark;
+  runs_to_move_ = runs;
   if (!plan->pages.contains(from_.page.page.value)) {
     TreeRoot same = from_;
     same.generation = building_;
@@ -86,8 +86,9 @@ monterey::Task<> TreeMerge::move_runs(LeafView view, std::vector<OverflowRef>& r
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
     if (!view.is_run(slot)) continue;
     OverflowRef run = view.value(slot).run();
-    if (run.length > kMaxValueBytes || run_extent(run).end() <= move_runs_above_) continue;
+    if (run.length > kMaxValueBytes || run_extent(run).end() <= runs_to_move_.above) continue;
     const Extent from = run_extent(run);
+    if (counts_.run_blocks_moved + from.count > runs_to_move_.most_blocks) continue;
     const std::optional<Extent> to = co_await with_.free_list.allocate_run_below(from.count, from.first.value);
     if (!to) continue;
     with_.free_list.release(from, run.birth);  // refuses what cannot be a run of this store
