@@ -157,9 +157,9 @@ class Bench:
         return rounds, failures
 
     def fastest(self, contender, scenario, failures):
-        """Of a contender's variants the one that is fastest in a short trial."""
+        """Of a contender's variants the one that is fastest in a short trial, or the first if there are to be no trials."""
         rates = {}
-        for i, variant in enumerate(contender.variants if len(contender.variants) > 1 else ()):
+        for i, variant in enumerate(contender.variants if self.scale.trials else ()):
             try:
                 rates[i] = self.run(contender, scenario, variant, max(1, self.scale.seconds / 2), self.scale.warm_up)["rate"]
                 print(f"    trial: {contender.name} {variant}: {rates[i]:.0f}/s", flush=True)
@@ -195,7 +195,7 @@ def judge(scenario, rounds, failures):
             verdict["verdict"] = "not measured"
         else:
             verdict["value"] = target.over(values)
-            verdict["verdict"] = "inconclusive" if unsteady else "reached" if target.reached(verdict["value"]) else "missed"
+            verdict["verdict"] = "inconclusive" if unsteady and target.want is not None else target.verdict(verdict["value"])
         verdicts.append(verdict)
     return verdicts
 
@@ -231,7 +231,7 @@ def play_all(bench, chosen):
 def parse(words):
     parser = argparse.ArgumentParser(prog="./dev bench compare", description=__doc__.splitlines()[0])
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_const", dest="scale", const=scenarios.QUICK, help="small stores, one short round (the default)")
+    size.add_argument("--quick", action="store_const", dest="scale", const=scenarios.QUICK, help="small stores, one short round, no trials (the default)")
     size.add_argument("--full", action="store_const", dest="scale", const=scenarios.FULL, help="the sizes that the targets are for; hours")
     size.add_argument("--tiny", action="store_const", dest="scale", const=scenarios.TINY, help=argparse.SUPPRESS)
     parser.add_argument("--only", metavar="SCENARIO[,..]", help="these scenarios; a name may end in *")

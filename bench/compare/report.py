@@ -35,8 +35,7 @@ def microseconds(value):
 
 
 def verdict_line(verdict):
-    value = "" if verdict["value"] is None else f"{verdict['value']:.3g}: "
-    return f"{verdict['text']}: {value}{verdict['verdict']}"
+    return ": ".join(part for part in (verdict["text"], number(verdict["value"]), verdict["verdict"]) if part)
 
 
 def names_of(entry):
@@ -94,8 +93,7 @@ def section(entry):
     if entry["targets"]:
         lines += ["| target | reached | |", "|---|--:|---|"]
         for verdict in entry["targets"]:
-            value = "" if verdict["value"] is None else f"{verdict['value']:.3g}"
-            lines.append(f"| {verdict['text']} | {value} | {verdict['verdict']} |")
+            lines.append(f"| {verdict['text']} | {number(verdict['value'])} | {verdict['verdict']} |")
         lines.append("")
     for name, reason in entry["failures"].items():
         lines += [f"{name}: {reason}.", ""]
@@ -119,8 +117,8 @@ def markdown(about, entries):
              "otherwise; medians, of the ratios within a round for targets.", "", "| scenario | target | reached | |", "|---|---|--:|---|"]
     for entry in entries:
         for verdict in entry["targets"]:
-            value = "" if verdict["value"] is None else f"{verdict['value']:.3g}"
-            lines.append(f"| `{entry['name']}` | {verdict['text']} | {value} | {verdict['verdict']} |")
+            if verdict["want"] is not None:
+                lines.append(f"| `{entry['name']}` | {verdict['text']} | {number(verdict['value'])} | {verdict['verdict']} |")
     lines.append("")
     for entry in entries:
         lines += section(entry)

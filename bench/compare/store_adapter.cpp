@@ -1,5 +1,5 @@
 // This engine: one core, a client a task. Memory: the budget is what PartitionConfig::memory_bytes() says, and the cache gets what is left of
-// it. Under a limit (Options::limited) some is left for the program itself.
+// it. Under a limit (Options::limited) some is left for the program itself, and a write buffer takes an eighth of the memory at most.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -33,6 +33,7 @@ store::WalMode wal_mode_of(Promise promise) {
 store::PartitionConfig config_of(const Options& options) {
   store::PartitionConfig config;
   config.wal_mode = wal_mode_of(options.promise);
+  if (options.limited) config.write_buffer_bytes = std::min(config.write_buffer_bytes, options.memory_bytes / 8);
   if (options.write_buffer_bytes != 0) config.write_buffer_bytes = options.write_buffer_bytes;
   if (options.cache_bytes != 0) {
     config.cache_pages = options.cache_bytes / kPageBytes;
