@@ -93,6 +93,27 @@ struct CompactCommand {
   std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
 };
 
+struct BenchCommand {
+  std::string path;
+  std::uint64_t cache_bytes = std::uint64_t{256} << 20;
+  std::vector<std::string> workloads{"fillsync",    "fillseq",         "fillrandom",       "overwrite",
+                                     "readrandom",  "multireadrandom", "readmissing",      "readseq",
+                                     "readreverse", "seekrandom",      "readwhilewriting", "deleterandom"};
+  std::uint64_t num = 1'000'000;
+  std::uint64_t value_bytes = 100;
+  std::uint64_t batch = 1;        // puts of one write
+  std::uint64_t read_batch = 64;  // keys of one get_many
+  std::uint64_t depth = 1;        // tasks
+  std::uint64_t seed = 1;
+  WalMode wal_mode = WalMode::batched;
+  bool existing = false;
+  bool keep = false;
+  bool json = false;
+};
+
+// Whether `store bench` knows a workload of this name.
+bool is_bench_workload(const std::string& name);
+
 ExitCode run(const CreateCommand&);
 ExitCode run(const PutCommand&);
 ExitCode run(const GetCommand&);
@@ -105,5 +126,6 @@ ExitCode run(const CheckCommand&);
 ExitCode run(const BackupCommand&);
 ExitCode run(const SalvageCommand&);
 ExitCode run(const CompactCommand&);
+ExitCode run(const BenchCommand&);
 
 }  // namespace store::tool

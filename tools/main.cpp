@@ -113,6 +113,29 @@ CLI::Option& add_size(CLI::App& command, const char* name, std::uint64_t& bytes,
   return option;
 }
 
+const std::map<std::string, WalMode> kWalModes{
+    {"none", WalMode::none}, {"batched", WalMode::batched}, {"per_op", WalMode::per_op}};
+
+constexpr std::uint64_t kMostBenchRecords = 10'000'000'000;
+
+constexpr const char* kBenchFooter =
+    R"(Workloads:
+  fillseq, fillrandom   put every record once, into an empty store, in order or not
+  fillsync              a thousandth of the records at random, each durable when it is put
+  overwrite             put records at random
+  deleterandom          erase keys at random
+  readrandom            get records at random; multireadrandom by get_many
+  readmissing           get keys that are not there
+  readseq, readreverse  scan everything
+  seekrandom            go to a key at random and read one entry
+  readwhilewriting      readrandom, while one more task overwrites
+
+The store is opened anew and read once before each. The flush behind writes is counted. Latencies are those of single operations, or
+of batches.
+
+Example:
+  store bench /tmp/bench.db --benchmarks fillrandom,readrandom --num 1000000 --depth 32)";
+
 // Declares the options that every command has, and those of commands that write.
 void add_common(CLI::App& command, SessionOptions& options, bool writes) {
   command.add_option("path", options.path, "The store, a file")->required();
@@ -154,6 +177,7 @@ class Program {
     declare_transfer();
     declare_inspect();
     declare_copies();
+    declare_bench();
   }
 
   ExitCode run(int argc, char** argv) {
@@ -274,6 +298,37 @@ class Program {
     salvage.footer(kSalvageFooter);
   }
 
+  void declare_bench() {
+    CLI::App& command = *app_.add_subcommand("bench", "Measure workloads of RocksDB's db_bench on a store made for it");
+    command.add_option("path", bench_.path, "The file of the store; made, and removed afterwards")->required();
+    add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, like 64M").default_str("256M");
+    const auto check_name = [](const std::string& name) {
+      return is_bench_workload(name) ? std::string() : name + " is no workload";
+    };
+    command.add_option("--benchmarks", bench_.workloads, "Which, in this order, divided by commas; all when left out")
+        ->delimiter(',')
+        ->check(CLI::Validator(check_name, "NAME,..."));
+    const auto add_number = [&command](const char* name, std::uint64_t& number, const char* description) {
+      command.add_option(name, number, description)->check(CLI::Range(std::uint64_t{1}, kMostBenchRecords));
+    };
+    add_number("--num", bench_.num, "Records, and operations of each workload");
+    command.add_option("--value-size", bench_.value_bytes, "Bytes of a value");
+    add_number("--batch", bench_.batch, "Puts of one write, which is atomic");
+    add_number("--read-batch", bench_.read_batch, "Keys that multireadrandom reads at a time");
+    add_number("--depth", bench_.depth, "Tasks that share the operations, all on one core");
+    command.add_option("--seed", bench_.seed, "Chooses keys and values");
+    command.add_option("--wal", bench_.wal_mode, "Of all but fillsync: none, batched or per_op")
+        ->transform(CLI::CheckedTransformer(kWalModes))
+        ->option_text("none|batched|per_op")
+        ->default_str("batched");
+    command.add_flag("--existing", bench_.existing,
+                     "Use the store that is in the file already, and write to it; it stays");
+    command.add_flag("--keep", bench_.keep, "Leave the store");
+    command.add_flag("--json", bench_.json, "As a JSON array of objects");
+    command.callback([this] { chosen_ = [this] { return tool::run(bench_); }; });
+    command.footer(kBenchFooter);
+  }
+
   CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check, compact and back up a store file",
                 "store"};
   std::function<ExitCode()> chosen_;
@@ -289,6 +344,7 @@ class Program {
   BackupCommand backup_;
   SalvageCommand salvage_;
   CompactCommand compact_;
+  BenchCommand bench_;
 };
 
 }  // namespace

@@ -59,4 +59,23 @@ std::uint64_t ScrambledZipfian::place(std::uint64_t rank, std::uint64_t count) n
   return fnv_hash(rank) % count;
 }
 
+Permutation::Permutation(std::uint64_t count, std::uint64_t seed) noexcept : count_(count), seed_(seed) {
+  while (half_bits_ < 31 && (std::uint64_t{1} << (2 * half_bits_)) < count) ++half_bits_;
+}
+
+std::uint64_t Permutation::at(std::uint64_t i) const noexcept {
+  const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
+  do {
+    std::uint64_t left = i >> half_bits_;
+    std::uint64_t right = i & mask;
+    for (std::uint64_t round = 1; round <= 4; ++round) {
+      const std::uint64_t mixed = left ^ (mix(right + mix(seed_ + round)) & mask);
+      left = right;
+      right = mixed;
+    }
+    i = left << half_bits_ | right;
+  } while (i >= count_);
+  return i;
+}
+
 }  // namespace measure

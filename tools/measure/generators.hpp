@@ -63,6 +63,20 @@ class ScrambledZipfian {
   Zipfian ranks_;
 };
 
+// The numbers below `count`, each once, in an order that looks random: a Feistel network over the next even power of two, gone
+// through again until it is below (cycle walking).
+class Permutation {
+ public:
+  Permutation(std::uint64_t count, std::uint64_t seed) noexcept;
+  // Requires: i < count.
+  std::uint64_t at(std::uint64_t i) const noexcept;
+
+ private:
+  std::uint64_t count_;
+  std::uint64_t seed_;
+  unsigned half_bits_ = 1;
+};
+
 // The newest of [0, count) most often: YCSB's latest requests.
 class Latest {
  public:

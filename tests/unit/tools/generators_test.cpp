@@ -110,5 +110,32 @@ TEST(Generators, ScrambledZipfianPlacesAsYcsbDoes) {
   EXPECT_EQ(ScrambledZipfian::place(0, 1'000'003), positive % 1'000'003);
 }
 
+TEST(Generators, PermutationHasEachNumberOnce) {
+  for (const std::uint64_t count : {1, 2, 3, 4, 5, 16, 17, 1000, 65536, 100'000}) {
+    const Permutation permutation(count, 7);
+    std::vector<bool> seen(count);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t number = permutation.at(i);
+      ASSERT_LT(number, count);
+      ASSERT_FALSE(seen[number]) << number << " twice of " << count;
+      seen[number] = true;
+    }
+  }
+}
+
+TEST(Generators, PermutationsLookRandomAndDependOnTheSeed) {
+  constexpr std::uint64_t kCount = 10'000;
+  const Permutation one(kCount, 1);
+  const Permutation two(kCount, 2);
+  int ascents = 0;
+  int same = 0;
+  for (std::uint64_t i = 1; i < kCount; ++i) {
+    ascents += one.at(i - 1) < one.at(i) ? 1 : 0;
+    same += one.at(i) == two.at(i) ? 1 : 0;
+  }
+  EXPECT_NEAR(ascents, kCount / 2, 200);
+  EXPECT_LT(same, 20);
+}
+
 }  // namespace
 }  // namespace measure
