@@ -9,13 +9,12 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 
 import report
 import scenarios
-from system import Failed, MemoryGroup, files_of, fill_for_fio, fio, forget, machine, output_of, size_of
+from system import Failed, MemoryGroup, fill_with_noise, fio, forget, machine, output_of, size_of
 
 MAX_QUARTILE_RATIO = 2
 FLAGS = ("warm", "limited")
@@ -101,10 +100,13 @@ class Bench:
 
     def device_file(self, scenario):
         """A file for fio of the size of the store that the scenario reads, not the store itself."""
-        bytes_ = max(64 << 20, scenario.data.keys * (scenario.data.value_bytes + 16)) if scenario.data else 1 << 30
+        if scenario.data:
+            bytes_ = max(scenarios.MIB, scenario.data.keys * (scenario.data.value_bytes + 16))
+        else:
+            bytes_ = 4 * self.scale.memory
         path = self.path("device", str(bytes_))
         if not os.path.exists(path):
-            fill_for_fio(path, bytes_)
+            fill_with_noise(path, bytes_)
         return path, bytes_
 
     def run_fio(self, scenario, options, seconds):

@@ -57,7 +57,7 @@ void load(const Options& options) {
   const Values values(options.value_bytes);
   std::unique_ptr<Source> source = std::make_unique<RandomOrder>(options.keys, values);
   if (is_sorted_load(options)) source = std::make_unique<SortedOrder>(options.keys, values);
-  if (options.seconds > 0) source->limit_to(now_ns() + static_cast<std::uint64_t>(options.seconds * 1e9));
+  if (options.seconds > 0) source->limit_to(static_cast<std::uint64_t>(options.seconds * 1e9));
   const std::uint64_t begin = now_ns();
   std::uint64_t end = 0;
   const std::unique_ptr<Adapter> adapter = make_adapter(options.engine);

@@ -79,7 +79,8 @@ class Source {
   // The next record, valid until the next call. False when there are no more.
   bool next(std::string_view& key, std::string_view& value) {
     std::uint64_t index = 0;
-    if (given_ % 1024 == 0 && until_ != 0 && now_ns() > until_) return false;
+    if (given_ == 0) begin_ns_ = now_ns();
+    if (given_ % 1024 == 0 && limit_ns_ != 0 && now_ns() - begin_ns_ > limit_ns_) return false;
     if (!next_index(index)) return false;
     ++given_;
     key_ = Key(index);
@@ -89,8 +90,8 @@ class Source {
     return true;
   }
   std::uint64_t given() const { return given_; }
-  // Ends the source at this time of now_ns(): for loads that may take so long and no longer.
-  void limit_to(std::uint64_t until) { until_ = until; }
+  // Ends the source so long after its first record: for loads that may take that long and no longer.
+  void limit_to(std::uint64_t ns) { limit_ns_ = ns; }
   // Time that went into finding the order, which is not the engine's.
   std::uint64_t sorting_ns() const { return sorting_ns_; }
 
@@ -102,7 +103,8 @@ class Source {
  private:
   std::uint64_t count_;
   std::uint64_t given_ = 0;
-  std::uint64_t until_ = 0;
+  std::uint64_t begin_ns_ = 0;
+  std::uint64_t limit_ns_ = 0;
   std::uint64_t sorting_ns_ = 0;
   const Values& values_;
   std::string value_;

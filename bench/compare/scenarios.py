@@ -255,9 +255,9 @@ def loads(scale):
         "Until it is durable: bulk_load, MDB_APPEND in transactions of 10,000 and a sync, SstFileWriter and IngestExternalFile, WiredTiger's bulk "
         "cursor and a checkpoint. Finding the order is not counted.")
     yield Scenario(
-        "load-random", "Load in random order", tuple(load(name, "load_random", seconds=0 if name in ("store", "rocksdb") else scale.load_seconds)
-                                                     for name in ENGINES), (times(1, "RocksDB"),), data,
-        f"Until it is durable and, for RocksDB, compacted. No log. LMDB and WiredTiger are stopped after {scale.load_seconds:g} s.", limited=scale.memory)
+        "load-random", "Load in random order", tuple(load(name, "load_random", seconds=scale.load_seconds) for name in ENGINES),
+        (times(1, "RocksDB"),), data,
+        f"Until it is durable and, for RocksDB, compacted; after {scale.load_seconds:g} s no more is put. No log.", limited=scale.memory)
 
 
 def ycsb(scale):

@@ -117,7 +117,7 @@ def fio(path, size_bytes, seconds, *, rw, block, depth=1, sync=False):
     """What the device does by itself, as a result like an engine's: direct, io_uring, fixed buffers and files."""
     command = ["fio", "--name=device", f"--filename={path}", f"--size={size_bytes // block * block}", f"--rw={rw}", f"--bs={block}",
                f"--iodepth={depth}", "--ioengine=io_uring", "--direct=1", "--fixedbufs", "--registerfiles", "--norandommap",
-               "--random_generator=tausworthe64", "--time_based", f"--runtime={max(1, round(seconds))}", "--ramp_time=1", "--output-format=json",
+               "--random_generator=tausworthe64", "--time_based", f"--runtime={max(1, round(seconds))}", f"--ramp_time={int(seconds >= 1)}", "--output-format=json",
                "--group_reporting"]
     if sync:
         command.append("--fdatasync=1")
@@ -132,9 +132,13 @@ def fio(path, size_bytes, seconds, *, rw, block, depth=1, sync=False):
             "configuration": " ".join(command[3:])}
 
 
-def fill_for_fio(path, size_bytes):
-    output_of(["fio", "--name=fill", f"--filename={path}", "--rw=write", "--bs=1m", f"--size={max(MIB, size_bytes)}", "--direct=1",
-               "--end_fsync=1", "--refill_buffers"], 3600)
+def fill_with_noise(path, size_bytes):
+    """A file of bytes that do not compress, every block of it written."""
+    with open(path, "wb") as file:
+        for _ in range(-(-size_bytes // MIB)):
+            file.write(os.urandom(MIB))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def machine(directory):
