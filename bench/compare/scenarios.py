@@ -288,7 +288,7 @@ def values(scale):
         yield Scenario(
             f"values-{size}", f"Cold read of values of {size // 1024} KiB",
             (engine("store", "get_into", clients=depth, **read_only(scale.memory)),
-             *(engine(name, "get", variants=threads(32, 8)) for name in PEERS), fio(rw="randread", block=block, depth=depth)),
+             *(engine(name, "get", variants=threads(*((8, 32) if size == MIB else (32, 8)))) for name in PEERS), fio(rw="randread", block=block, depth=depth)),
             (share_of_fio(0.9),), Data(f"values{size}", scale.value_store_bytes // size, size, "sorted"),
             f"The store reads into memory of the caller's, with {depth} tasks; fio reads blocks of {block} bytes at that depth.", limited=scale.memory)
 

@@ -79,7 +79,7 @@ Client::Client(Run& run, unsigned number)
       random_(run.options_.seed * 1'000'003 + number),
       latest_(run.latest_),
       version_((run.options_.seed << 44) + (std::uint64_t{number} << 32)),
-      value_(run.values_.bytes(), '\0') {
+      value_(run.mix_.writes() ? run.values_.bytes() : 0, '\0') {
   const std::size_t batch = run.mix_.read == Verb::get_many ? run.options_.batch : 1;
   indexes_.resize(batch);
   key_texts_.resize(batch, Key(0));
