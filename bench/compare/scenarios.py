@@ -32,8 +32,8 @@ class Scale:
     trials: bool = False  # of a contender's variants; else the first is taken
 
 
-QUICK = Scale("quick", rounds=1, seconds=0.6, warm_up=0.2, cached_keys=300_000, cold_keys=2_000_000, memory=64 * MIB, sustained=(1, 3),
-              ycsb_records=50_000, ycsb_cold_records=400_000, value_store_bytes=192 * MIB, load_seconds=5)
+QUICK = Scale("quick", rounds=1, seconds=0.5, warm_up=0.2, cached_keys=300_000, cold_keys=2_000_000, memory=64 * MIB, sustained=(1, 3),
+              ycsb_records=50_000, ycsb_cold_records=400_000, value_store_bytes=192 * MIB, load_seconds=3)
 FULL = Scale("full", rounds=5, seconds=5, warm_up=2, cached_keys=1_000_000, cold_keys=16_000_000, memory=256 * MIB, sustained=(120, 180),
              ycsb_records=1_000_000, ycsb_cold_records=2_000_000, value_store_bytes=2048 * MIB, load_seconds=600, trials=True)
 # For the test of the apparatus itself.
