@@ -47,7 +47,7 @@ class BlockDevice {
   // Durability: of these blocks, with what is needed to find them; it promises nothing about other writes.
   virtual monterey::Task<> write_durably(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class);
 
-  // Makes every write that completed before the call durable. Errors: what was written since the last good sync may or may
+  // Makes every write that completed before the call durable, whoever made it: also on a device opened for reading. Errors: what was written since the last good sync may or may
   // not be durable, and a later sync proves nothing about it. Suspends.
   virtual monterey::Task<> sync() = 0;
 
@@ -78,7 +78,7 @@ struct FileBlockDeviceOptions {
   bool growable = true;               // false: a new file gets capacity_blocks at once, an existing one keeps its size
   bool direct = true;                 // O_DIRECT where the file system has it
   bool create = true;                 // make the file when it is missing (never with read_only)
-  bool read_only = false;             // shared lock; write, sync, trim, grow and shrink throw read_only
+  bool read_only = false;             // shared lock; write, trim, grow and shrink throw read_only
 };
 
 // A block device in a regular file, or on a block special file of fixed size. Holds a lock on the file while it lives: one

@@ -27,7 +27,7 @@ struct PartitionConfig {
   std::size_t io_depth = 128;          // reads in flight for batches, scans and merges; 2..1024
 
   // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight. Beyond
-  // it: what a batch too long for a buffer or the log needs, 1.5 MiB and the value being copied for each backup and, opened
+  // it: what a batch too long for a buffer or the log needs, what backup() says it takes and, opened
   // read-only, all that the log has.
   std::size_t memory_bytes() const;
   // What the cluster must register for a partition of this configuration; `+` adds several.
@@ -56,7 +56,12 @@ struct GetIntoOptions {
 };
 
 struct BackupOptions {
-  bool overwrite = false;  // replace what is on the target, a store included
+  static constexpr std::uint64_t kOfTarget = std::numeric_limits<std::uint64_t>::max();
+
+  // Bring the target, which holds the copy of this generation (BackupReport::generation), or of whichever it says (kOfTarget), up
+  // to date instead of writing a new copy.
+  std::optional<std::uint64_t> since = std::nullopt;
+  bool overwrite = false;  // of a full copy: replace what is on the target, a store included
 };
 
 struct CheckOptions {

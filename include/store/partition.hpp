@@ -185,10 +185,26 @@ class Partition {
   [[nodiscard]] monterey::Task<CheckReport> check(CheckOptions options = {}) const;
   Stats stats() const;
 
-  // Copies the partition as of now, what is not flushed included, to another device: a store of its own, with a uuid of its own, packed
-  // and durable on completion. Reads and writes go on here meanwhile; close() ends it with `closed`.
-  // Errors: of the target already_exists, not_a_store, read_only and no_space, before anything is written there: the text says how
-  // many blocks may be needed at most. Any later error, and damage here, leaves no store on the target.
+  // Copies the partition as of now to another device. What is buffered is flushed first, so that the copy is of a durable state of
+  // this store, whose generation the report names. Reads and writes go on here meanwhile; close() ends it with `closed`. The
+  // copy is durable on completion.
+  //
+  // Without options.since: a store of its own on the target, with a uuid of its own, packed. A store that can be read but not flushed
+  // (read-only with writes in its log, poisoned, a device that fails) is copied with what it has buffered; the report then has
+  // generation 0, and nothing can follow. Errors: of the target already_exists, not_a_store, read_only and no_space, before
+  // anything is written there: the text says how many blocks may be needed at most. Any later error, and damage here,
+  // leaves no store on the target.
+  //
+  // With it: the target holds the copy of that generation, and becomes the copy of this one by a single commit, at the cost of what
+  // has changed. On any error it holds the old copy, whole, or, if its last write or sync failed, perhaps the new one: the next
+  // call says so. Nobody else may have the target open. Errors: invalid_argument when the target is no copy of this
+  // store, or of another generation, or was written to since it was made (a compaction is no such write), or when this store
+  // has lost commits since (opened by allow_rollback, or with a damaged meta page); not_a_store; read_only, of the target, or
+  // of this one with writes in its log; poisoned; no_space, of the target, with the blocks that may be needed;
+  // those of flush(); damage here or there. The text says what to do. A file copied by other means than this verb is the
+  // same store for it: only one of the two may go on.
+  //
+  // Memory: 1.5 MiB for a full copy, 10 MiB for an incremental one, and the longest value.
   [[nodiscard]] monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target,
                                                     BackupOptions options = {}) const;
 

@@ -15,8 +15,16 @@ struct SnapshotStats {
   std::uint64_t held_blocks = 0;    // superseded, kept for it, alone or with other readers
 };
 
+// Which state of another store a store is a copy of.
+struct CopyOrigin {
+  std::string uuid;              // of that store; empty: it is no copy, or was written to since
+  std::uint64_t generation = 0;  // there
+};
+
 struct Stats {
   // The store.
+  std::string uuid;
+  CopyOrigin origin;             // as of the last commit
   std::uint64_t generation = 0;  // last durable commit
   std::uint64_t entries = 0;     // in the tree, as of that commit
   std::uint64_t height = 0;      // levels of the tree; 0 is empty
@@ -83,7 +91,8 @@ struct CheckReport {
 };
 
 struct BackupReport {
-  std::uint64_t generation = 0;      // the last durable commit of the source when the backup began
+  // The state of the source that the copy holds, for the `since` of the next one. 0: none can follow.
+  std::uint64_t generation = 0;
   std::uint64_t blocks_written = 0;  // to the target
   std::uint64_t bytes = 0;           // that the copy takes on the target
 };

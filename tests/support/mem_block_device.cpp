@@ -210,7 +210,6 @@ monterey::Task<> MemBlockDevice::write(PageNo first, std::span<const std::byte> 
 }
 
 monterey::Task<> MemBlockDevice::sync() {
-  require_writable();
   const Operation operation{DeviceOp::sync, PageNo(), 0, monterey::IoClass::foreground, 0};
   MemDisk::Flight flight(disk_, in_flight_, operation);
   co_await flight.complete();

@@ -151,7 +151,6 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
 
   Task<> sync() override {
     const InFlight guard(*this);
-    require_writable("sync");
     // With the page cache of the kernel, one sync takes the error of all writes before it. Were two under way, the other might
     // end first, and well, before anybody knows. One after the other, whoever took the error has told it by then.
     monterey::Semaphore::Units turn;

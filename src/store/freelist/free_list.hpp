@@ -116,6 +116,8 @@ class FreeList {
   // Ends the allocations: takes, fills and writes the dirty allocator pages, without a sync. Between it and committed()
   // or aborted() nothing is allocated or released. Errors: no_space, io_error, corruption; aborted() must follow.
   monterey::Task<AllocatorRoot> seal();
+  // Pages of its own that seal() wrote. Until committed() or aborted().
+  std::size_t pages_sealed() const noexcept { return placed_.size(); }
   // The meta page that names seal()'s result is durable. Superseded extents become held or free, those of the options'
   // settled_at_once now, the others by settle(). Does not suspend.
   void committed() noexcept;

@@ -127,7 +127,12 @@ struct MetaPage {
   std::uint64_t overflow_blocks;
   std::uint64_t log_lsn;
   std::uint64_t log_offset;
-  std::uint8_t reserved_1[864];
+  std::uint64_t lineage;
+  std::uint8_t origin_uuid[16];
+  std::uint64_t origin_lineage;
+  std::uint64_t origin_generation;
+  Pointer origin_root;
+  std::uint8_t reserved_1[808];
   LogSegment log_segments[128];
   std::uint8_t reserved_2[2048];
 };
@@ -206,7 +211,12 @@ struct MetaPage {
   X(MetaPage, overflow_blocks, 136, 8)             \
   X(MetaPage, log_lsn, 144, 8)                     \
   X(MetaPage, log_offset, 152, 8)                  \
-  X(MetaPage, reserved_1, 160, 864)                \
+  X(MetaPage, lineage, 160, 8)                     \
+  X(MetaPage, origin_uuid, 168, 16)                \
+  X(MetaPage, origin_lineage, 184, 8)              \
+  X(MetaPage, origin_generation, 192, 8)           \
+  X(MetaPage, origin_root, 200, 16)                \
+  X(MetaPage, reserved_1, 216, 808)                \
   X(MetaPage, log_segments, 1024, 1024)            \
   X(MetaPage, reserved_2, 2048, 2048)
 // clang-format on

@@ -39,6 +39,11 @@ Meta fields_of(const layout::MetaPage& raw, Generation generation) noexcept {
   meta.entries = raw.entries;
   meta.tree_pages = raw.tree_pages;
   meta.overflow_blocks = raw.overflow_blocks;
+  meta.lineage = raw.lineage;
+  std::copy(std::begin(raw.origin_uuid), std::end(raw.origin_uuid), meta.origin.uuid.begin());
+  meta.origin.lineage = raw.origin_lineage;
+  meta.origin.generation = Generation(raw.origin_generation);
+  meta.origin.tree_root = from_disk(raw.origin_root);
   meta.log_lsn = raw.log_lsn;
   meta.log_offset = raw.log_offset;
   meta.log_previous_crc = raw.log_previous_crc;
@@ -62,6 +67,15 @@ std::string check_root(const char* name, const PagePointer& root, const Meta& me
   return {};
 }
 
+std::string check_origin(const Origin& origin) {
+  if (!origin.is_set()) return origin == Origin{} ? std::string() : "an origin without a generation";
+  if (origin.generation > kMaxGeneration || origin.tree_root.birth > origin.generation) {
+    return fmt::format("an origin of generation {} with a root of {}", origin.generation.value,
+                       origin.tree_root.birth.value);
+  }
+  return {};
+}
+
 std::string check_fields(const Meta& meta) {
   if (meta.high_water < kMetaBlocks || meta.high_water > kMaxBlocks) {
     return fmt::format("a high-water mark of {}", meta.high_water);
@@ -73,6 +87,7 @@ std::string check_fields(const Meta& meta) {
   if (meta.allocator_levels > kMaxBitmapLevel) return fmt::format("an allocator of {} levels", meta.allocator_levels);
   if (std::string wrong = check_root("tree", meta.tree_root, meta); !wrong.empty()) return wrong;
   if (std::string wrong = check_root("allocator", meta.allocator_root, meta); !wrong.empty()) return wrong;
+  if (std::string wrong = check_origin(meta.origin); !wrong.empty()) return wrong;
   if (meta.log_segment_count > kMaxLogSegments) return fmt::format("{} log segments", meta.log_segment_count);
   const bool own_device = (meta.features & kFeatureLogDevice) != 0;
   const std::uint64_t begin = own_device ? 1 : kMetaBlocks;
@@ -93,6 +108,15 @@ std::string check_fields(const Meta& meta) {
 }
 
 }  // namespace
+
+std::string uuid_text(const Uuid& uuid) {
+  std::string text;
+  for (std::size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", uuid[i]);
+  }
+  return text;
+}
 
 void encode_meta(const Meta& meta, std::uint32_t slot, PageBytes page) noexcept {
   STORE_ASSERT(slot < kMetaSlots);
@@ -115,6 +139,11 @@ void encode_meta(const Meta& meta, std::uint32_t slot, PageBytes page) noexcept 
   raw.entries = meta.entries;
   raw.tree_pages = meta.tree_pages;
   raw.overflow_blocks = meta.overflow_blocks;
+  raw.lineage = meta.lineage;
+  std::copy(meta.origin.uuid.begin(), meta.origin.uuid.end(), std::begin(raw.origin_uuid));
+  raw.origin_lineage = meta.origin.lineage;
+  raw.origin_generation = meta.origin.generation.value;
+  raw.origin_root = to_disk(meta.origin.tree_root);
   raw.log_lsn = meta.log_lsn;
   raw.log_offset = meta.log_offset;
   raw.log_previous_crc = meta.log_previous_crc;

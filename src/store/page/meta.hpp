@@ -32,8 +32,24 @@ constexpr PageNo meta_block(std::uint32_t slot, std::uint32_t copy) noexcept {
   return PageNo(slot * kMetaCopies + copy);
 }
 
+using Uuid = std::array<std::uint8_t, 16>;
+
+// As RFC 4122 writes it.
+std::string uuid_text(const Uuid& uuid);
+
+// Which state of another store this one is a copy of.
+struct Origin {
+  Uuid uuid{};
+  std::uint64_t lineage = 0;
+  Generation generation;  // 0: of none
+  PagePointer tree_root;  // there, in that generation
+
+  bool is_set() const noexcept { return generation != Generation(); }
+  bool operator==(const Origin&) const = default;
+};
+
 struct Meta {
-  std::array<std::uint8_t, 16> uuid{};
+  Uuid uuid{};
   std::uint64_t features = 0;     // what a reader must know to read the rest; an unknown bit is a newer format
   Generation generation;          // of the committed state
   std::uint64_t incarnation = 0;  // counts writable opens
@@ -46,6 +62,8 @@ struct Meta {
   std::uint64_t entries = 0;
   std::uint64_t tree_pages = 0;
   std::uint64_t overflow_blocks = 0;
+  std::uint64_t lineage = 0;           // another one after each loss of commits; 0 before the first
+  Origin origin;                       // as long as the entries are the copy's
   std::uint64_t log_lsn = 0;           // where replay begins
   std::uint32_t log_previous_crc = 0;  // of the group before it
   std::uint64_t log_offset = 0;        // where that is, in bytes into the segments laid end to end
@@ -73,7 +91,8 @@ struct DecodedMeta {
 void encode_meta(const Meta& meta, std::uint32_t slot, PageBytes page) noexcept;
 
 // Reads one copy found in a block of `slot`, whatever the bytes. A good meta has its pointers and segments between
-// kMetaBlocks and high_water, births not after its generation, and a root exactly when it has a height.
+// kMetaBlocks and high_water, births not after its generation, a root exactly when it has a height, and an origin that is
+// whole or not there.
 DecodedMeta decode_meta(ConstPageBytes page, std::uint32_t slot);
 
 }  // namespace store

@@ -1,11 +1,21 @@
-// A backup: a scan of the state at the call, packed into a new store on another device. The source is read as any scan reads it, and
-// nothing of it is skipped; the target becomes a store with its last write.
+// Backups: copies of the state at the call on another device.
+//
+// A full one is a scan, packed into a new store; the target becomes one with its last write. An incremental one walks the tree for
+// the leaves that are younger than the copy on the target (tree/changed_leaves.hpp), and replaces the ranges of keys that they stand
+// for there, as one commit (increment.hpp).
+//
+// What is buffered at the call is flushed first. So the copy is of a state that this store has durably, under a generation
+// of its own: were there more in it, a crash could take that from here, and the next increment, which sends what has changed
+// here, would not take it from there. A store that cannot commit, read-only with writes in its log or failing, is
+// copied with what it has in buffers, but then nothing can follow on that copy.
 #include <fmt/format.h>
 
 #include <store/error.hpp>
 
+#include "store/partition/increment.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/partition/scan_core.hpp"
+#include "store/tree/changed_leaves.hpp"
 #include "store/tree/overflow_io.hpp"
 #include "store/tree/sequential_writer.hpp"
 #include "store/tree/tree_builder.hpp"
@@ -30,7 +40,8 @@ class Copy {
   }
 
   // Errors: those of both devices. The target is then no store, if it can still be written to.
-  monterey::Task<> make(ScanCore& source) {
+  monterey::Task<> make(ScanCore& source, Origin origin) {
+    meta_.origin = origin;
     monterey::Task<> drain = writer_.drain();  // made here: it must not fail for want of memory
     std::exception_ptr error;
     try {
@@ -145,22 +156,65 @@ std::uint64_t PartitionCore::backup_blocks() const {
   return blocks + regions + regions / kBitmapFanout + 2;
 }
 
+// Sees to it that the state of the view is a durable one. Returns whether it is: not if this store cannot commit.
+// Errors: those of a flush.
+monterey::Task<bool> PartitionCore::make_durable(const View* view) {
+  if (!poisoned_.empty()) co_return false;
+  if (!read_only_) co_await flush_all();
+  if (!view->buffers.empty()) co_return false;
+  // The last commit before this one was opened may have been cut off short of its sync.
+  try {
+    co_await sync_device(*device_);
+  } catch (const Error& error) {
+    poison(std::string(error.what()));
+    throw;
+  }
+  require_not_poisoned();
+  co_return true;
+}
+
 monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> target, BackupOptions options) {
   require_open();
+  const bool of_target = options.since == BackupOptions::kOfTarget;
+  if (options.since && !of_target && (*options.since == 0 || *options.since > kMaxGeneration.value)) {
+    throw Error(Errc::invalid_argument,
+                fmt::format("`since` is {}: it must be the generation of a copy, as the report of "
+                            "its backup says",
+                            *options.since));
+  }
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
-  ScanCore source(self, nullptr, std::string(), std::nullopt, ScanOptions{});
   BackupReport report;
-  report.generation = tree_.generation.value;
+  if (options.since) {
+    std::optional<Generation> since;
+    if (!of_target) since = Generation(*options.since);
+    report = co_await incremental_backup(target.get(), since);
+  } else {
+    report = co_await full_backup(target.get(), options);
+  }
+  co_return report;
+}
+
+monterey::Task<BackupReport> PartitionCore::full_backup(BlockDevice* target, BackupOptions options) {
+  ScanCore source(shared_from_this(), nullptr, std::string(), std::nullopt, ScanOptions{});
   const std::uint64_t blocks = backup_blocks();
   const std::uint64_t size_before = target->size_blocks();
   const CreateOptions create{.overwrite = options.overwrite};
   co_await require_replaceable(*target, create);
   co_await make_space_on(*target, blocks);
+  BackupReport report;
   std::exception_ptr error;
   try {
+    bool is_durable = false;
+    try {
+      is_durable = co_await make_durable(&source.view());
+    } catch (const Error&) {
+      // A store that can be read but not written to is copied all the more.
+    }
+    const Origin origin = is_durable ? origin_of(source.view()) : Origin{};
     Copy copy(*target);
-    co_await copy.make(source);
+    co_await copy.make(source, origin);
+    report.generation = origin.generation.value;
     report.blocks_written = copy.blocks_written();
     report.bytes = copy.bytes();
   } catch (...) {
@@ -173,6 +227,157 @@ monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> 
     // The first error is thrown.
   }
   std::rethrow_exception(error);
+}
+
+// --- incremental ---
+
+namespace {
+
+constexpr std::size_t kReadSlots = 64;
+
+// A view of the state at the call, for as long as it lives.
+class HeldView {
+ public:
+  explicit HeldView(PartitionCore& core) : core_(core), view_(core.add_view()) {}
+  HeldView(const HeldView&) = delete;
+  HeldView& operator=(const HeldView&) = delete;
+  ~HeldView() { core_.remove_view(view_); }
+
+  const View& operator*() const { return *view_; }
+
+ private:
+  PartitionCore& core_;
+  ViewList::iterator view_;
+};
+
+}  // namespace
+
+monterey::Task<BackupReport> PartitionCore::incremental_backup(BlockDevice* target, std::optional<Generation> since) {
+  require_not_poisoned();
+  const HeldView held(*this);
+  const View& view = *held;
+  Increment increment(*target);
+  monterey::Task<> end = increment.end();  // made here: it must not fail for want of memory
+  BackupReport report;
+  std::exception_ptr error;
+  std::string no_space;
+  try {
+    co_await increment.open(meta_.uuid, lineage(), since);
+    since = increment.origin().generation;
+    if (*since > view.tree.generation) {
+      throw Error(
+          Errc::invalid_argument,
+          fmt::format("{}: it is in generation {}, the copy is of {}: it was put back to an older state; take a full "
+                      "copy, without `since`",
+                      device_->name(), view.tree.generation.value, since->value));
+    }
+    const bool is_durable = co_await make_durable(&view);
+    require_not_poisoned();
+    if (!is_durable) {
+      throw Error(Errc::read_only, fmt::format("{}: its log has writes that are in no commit yet; open it for writing",
+                                               device_->name()));
+    }
+    const Origin origin = origin_of(view);
+    const bool is_same = origin.tree_root == increment.origin().tree_root;
+    if (!is_same) co_await copy_changes(view.tree, *since, &increment);
+    if (origin != increment.origin()) co_await increment.commit(origin);
+    report.generation = origin.generation.value;
+    report.blocks_written = increment.blocks_written();
+    report.bytes = increment.bytes();
+  } catch (const Error& thrown) {
+    error = std::current_exception();
+    if (thrown.errc() == Errc::no_space) no_space = thrown.what();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  co_await std::move(end);
+  if (!error) co_return report;
+  if (no_space.empty() || !view.buffers.empty()) std::rethrow_exception(error);
+  const std::uint64_t blocks = co_await increment_blocks(view.tree, *since);
+  throw Error(Errc::no_space,
+              fmt::format("{}: too small for the increment, for which it may need up to {} blocks of {} "
+                          "bytes; nothing was changed: {}",
+                          target->name(), increment.bytes() / kPageBytes + blocks, kPageBytes, no_space));
+}
+
+// Replaces the ranges of the leaves born after `since`, neighbours together, by what they hold.
+monterey::Task<> PartitionCore::copy_changes(TreeRoot tree, Generation since, Increment* into) {
+  if (tree.empty()) co_await into->erase_range(std::string_view(), std::nullopt);
+  const auto slots = allocate_aligned(kReadSlots * kPageBytes);
+  LeafReader reader(*device_, cache_, std::span(slots.get(), kReadSlots * kPageBytes), monterey::IoClass::background);
+  monterey::Task<> drain = reader.drain();  // made here: it must not fail for want of memory
+  std::exception_ptr error;
+  try {
+    ChangedLeaves changed(cache_, monterey::IoClass::background, tree, since);
+    std::deque<ChangedLeaf> reading;
+    std::size_t erased = 0;  // of those being read, the first ones whose ranges are erased
+    for (bool more = true;;) {
+      while (more && !reader.full()) {
+        std::optional<ChangedLeaf> leaf = co_await changed.next();
+        more = leaf.has_value();
+        if (!more) break;
+        reader.start(leaf->pointer);
+        reading.push_back(std::move(*leaf));
+      }
+      if (reading.empty()) break;
+      if (erased == 0) {
+        for (erased = 1; erased < reading.size(); ++erased) {
+          if (reading[erased - 1].upper != reading[erased].lower) break;
+        }
+        co_await into->erase_range(reading.front().lower, reading[erased - 1].upper);
+      }
+      const LeafReader::Leaf leaf = co_await reader.take();
+      co_await copy_leaf(reading.front(), leaf.bytes, into);
+      reading.pop_front();
+      --erased;
+      co_await monterey::maybe_yield();
+      require_open();
+    }
+  } catch (...) {
+    error = std::current_exception();
+  }
+  co_await std::move(drain);
+  if (error) std::rethrow_exception(error);
+}
+
+monterey::Task<> PartitionCore::copy_leaf(ChangedLeaf leaf, const std::byte* bytes, Increment* into) {
+  const LeafView view(bytes);
+  std::string key(view.prefix());
+  for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
+    key.resize(view.prefix().size());
+    key.append(view.suffix(slot));
+    if (key < leaf.lower || (leaf.upper && key >= *leaf.upper)) {
+      throw Error(
+          Errc::corruption,
+          fmt::format("{}: page {}: it has keys outside the range of its place in the tree; restore from a backup "
+                      "or salvage the store",
+                      device_->name(), leaf.pointer.page.value));
+    }
+    const LeafValue value = view.value(slot);
+    if (!value.is_run()) {
+      co_await into->put(key, value.bytes());
+      continue;
+    }
+    const RunValue run = co_await read_run(*device_, value.run(), monterey::IoClass::background);
+    co_await into->put(key, run.view());
+  }
+}
+
+// How many blocks the changes take, at most: leaves that are half full, and pages that one cut writes and the next one again.
+monterey::Task<std::uint64_t> PartitionCore::increment_blocks(TreeRoot tree, Generation since) {
+  ChangedLeaves changed(cache_, monterey::IoClass::background, tree, since);
+  std::uint64_t leaves = 0;
+  bool has_runs = false;
+  for (;;) {
+    const std::optional<ChangedLeaf> leaf = co_await changed.next();
+    if (!leaf) break;
+    ++leaves;
+    has_runs = has_runs || has_overflow(leaf->pointer);
+    co_await monterey::maybe_yield();
+  }
+  constexpr std::uint64_t kFewBlocks = 64;
+  const std::uint64_t runs = has_runs ? meta_.overflow_blocks : 0;
+  co_return kFewBlocks + 3 * leaves + leaves / 4 + runs + runs / kRegionBlocks;
 }
 
 }  // namespace store::detail

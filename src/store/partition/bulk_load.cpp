@@ -114,8 +114,9 @@ monterey::Task<std::uint64_t> PartitionCore::load_and_commit(AnyBulkSource& sour
     co_return 0;
   }
 
-  meta = meta_;
+  meta = next_meta();
   meta.generation = building;
+  meta.origin = {};
   meta.tree_root = tree.page;
   meta.tree_height = tree.height;
   meta.allocator_root = allocator.root;

@@ -330,7 +330,7 @@ monterey::Task<> PartitionCore::compact_one(CompactTurn& turn) {
     co_return;
   }
 
-  meta = meta_;
+  meta = next_meta();
   meta.generation = tree.generation;
   meta.tree_root = tree.page;
   meta.tree_height = tree.height;

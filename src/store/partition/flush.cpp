@@ -198,6 +198,13 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
   co_return co_await free_list_.seal();
 }
 
+// What a commit's meta page begins with.
+Meta PartitionCore::next_meta() const {
+  Meta meta = meta_;
+  meta.lineage = lineage();
+  return meta;
+}
+
 // Steps (2) to (4): makes the state that `meta` names durable. Errors: the partition is poisoned.
 monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_t& slot) {
   try {
@@ -250,9 +257,10 @@ monterey::Task<> PartitionCore::flush_one() {
     std::rethrow_exception(error);
   }
 
-  meta = meta_;
+  meta = next_meta();
   const TreeRoot& tree = cuts.back().tree;
   meta.generation = tree.generation;
+  if (tree.page != tree_.page) meta.origin = {};
   meta.tree_root = tree.page;
   meta.tree_height = tree.height;
   meta.allocator_root = allocator.root;

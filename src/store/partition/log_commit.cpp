@@ -106,7 +106,7 @@ monterey::Task<> PartitionCore::commit_log() {
 // Commits a layout, and with it segments that add_segments() made, and others that it has no more.
 monterey::Task<> PartitionCore::commit_log_layout(LogLayout layout, std::vector<Extent> added,
                                                   std::vector<Extent> dropped) {
-  Meta meta = meta_;
+  Meta meta = next_meta();
   meta.generation = take_generation();
   const std::uint32_t slot = 1 - meta_slot_;
   monterey::Task<> commit = commit_meta(meta, slot);  // made here: it must not fail for want of memory

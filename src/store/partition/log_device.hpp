@@ -2,14 +2,13 @@
 // store's meta page, which has kFeatureLogDevice set.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <monterey/task.hpp>
 #include <store/block_device.hpp>
 
-namespace store {
+#include "store/page/meta.hpp"
 
-using Uuid = std::array<std::uint8_t, 16>;
+namespace store {
 
 // Refuses a device that is not blank. Errors: already_exists when it is a log device, not_a_store when it holds something
 // else; io_error.

@@ -13,6 +13,7 @@
 
 #include "store/base/planted.hpp"
 #include "store/tree/overflow_io.hpp"
+#include "store/tree/root.hpp"
 
 namespace store {
 
@@ -22,6 +23,15 @@ constexpr std::size_t kMetaBytes = kMetaBlocks * kPageBytes;
 
 std::string name_of(std::uint32_t slot, std::uint32_t copy) {
   return fmt::format("meta page {} (slot {}, copy {})", meta_block(slot, copy).value, slot, copy);
+}
+
+template <class T>
+T random_value() {
+  T value{};
+  if (getrandom(&value, sizeof value, 0) != static_cast<ssize_t>(sizeof value)) {
+    throw Error::from_errno(errno, "getrandom for the name of a store");
+  }
+  return value;
 }
 
 }  // namespace
@@ -98,6 +108,7 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
   }
   // The first commit of a store leaves the other slot as create() made it.
   const bool is_new = slots.candidates.size() == 1 && slots.candidates[0].meta.generation == Generation(1);
+  slots.one_lost = slots.candidates.size() < kMetaSlots && !(is_new && !blank_slots.empty());
   if (!is_new) slots.notes.insert(slots.notes.end(), blank_slots.begin(), blank_slots.end());
   if (!newer.empty()) {
     throw Error(Errc::unsupported_format,
@@ -148,14 +159,32 @@ monterey::Task<> require_replaceable(BlockDevice& device, CreateOptions options)
   }
 }
 
-std::array<std::uint8_t, 16> random_uuid() {
-  std::array<std::uint8_t, 16> uuid{};
-  if (getrandom(uuid.data(), uuid.size(), 0) != static_cast<ssize_t>(uuid.size())) {
-    throw Error::from_errno(errno, "getrandom for the store's uuid");
-  }
+Uuid random_uuid() {
+  Uuid uuid = random_value<Uuid>();
   uuid[6] = static_cast<std::uint8_t>((uuid[6] & 0x0f) | 0x40);  // RFC 4122, version 4
   uuid[8] = static_cast<std::uint8_t>((uuid[8] & 0x3f) | 0x80);
   return uuid;
+}
+
+std::uint64_t random_lineage() { return random_value<std::uint64_t>(); }
+
+void require_fitting(const BlockDevice& device, const Meta& meta) {
+  if (meta.high_water > device.size_blocks()) {
+    throw Error(Errc::corruption,
+                fmt::format("{}: truncated: the device has {} blocks, the store uses {}; restore from a backup or "
+                            "salvage the store",
+                            device.name(), device.size_blocks(), meta.high_water));
+  }
+  if (meta.tree_height > kMaxHeight) {
+    throw Error(Errc::corruption, fmt::format("{}: the meta page names a tree of {} levels, no tree has more than {}; "
+                                              "restore from a backup or salvage the store",
+                                              device.name(), meta.tree_height, kMaxHeight));
+  }
+}
+
+monterey::Task<> mend_meta_slots(BlockDevice& device, const MetaSlots& slots) {
+  for (const MetaCandidate& bad : slots.to_mend) co_await write_meta_slot(device, bad.meta, bad.slot);
+  if (!slots.to_mend.empty()) co_await device.sync();
 }
 
 monterey::Task<std::vector<std::string>> check_meta_slots(BlockDevice& device, Meta open, std::uint32_t open_slot,

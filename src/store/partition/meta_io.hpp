@@ -28,6 +28,7 @@ struct MetaSlots {
   std::vector<MetaCandidate> candidates;  // newest first; at least one unless blank
   std::vector<std::string> notes;         // damage that does not keep the store from opening
   std::vector<MetaCandidate> to_mend;     // slots one copy of which is bad
+  bool one_lost = false;                  // a slot has no good copy, though it had one once
   std::string unreadable;                 // why a slot could not be read at all, which may be the newest; empty if none
 };
 
@@ -39,7 +40,15 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device);
 monterey::Task<> require_replaceable(BlockDevice& device, CreateOptions options);
 
 // A name for a new store. Errors: io_error.
-std::array<std::uint8_t, 16> random_uuid();
+Uuid random_uuid();
+// A name for what is committed from now on. Errors: io_error.
+std::uint64_t random_lineage();
+
+// What a device that is too short, or a tree that is too high, for what its meta page says is refused with. Errors: corruption.
+void require_fitting(const BlockDevice& device, const Meta& meta);
+
+// Writes the slots anew of which one copy is bad, durably.
+monterey::Task<> mend_meta_slots(BlockDevice& device, const MetaSlots& slots);
 
 // Writes both copies of a slot. Durability: with the next sync of the device.
 monterey::Task<> write_meta_slot(BlockDevice& device, Meta meta, std::uint32_t slot);

@@ -153,6 +153,7 @@ monterey::Task<> PartitionCore::initialise(CreateOptions options) {
 
 void PartitionCore::note_rollback(const std::string& why) {
   rolled_back_ = true;
+  new_lineage_ = random_lineage();
   open_notes_.push_back("rolled back " + why);
 }
 
@@ -180,25 +181,15 @@ monterey::Task<> PartitionCore::recover(MetaSlots slots, OpenOptions options) {
   }
   // Never the number of a state that exists, also of one that was rolled back from.
   last_generation_ = slots.candidates.front().meta.generation;
-  if (read_only_) co_return;
-  for (const MetaCandidate& bad : slots.to_mend) co_await write_meta_slot(*device_, bad.meta, bad.slot);
-  if (!slots.to_mend.empty()) co_await device_->sync();
+  // What is lost may have been a commit whose generation number comes again.
+  if (slots.one_lost || rolled_back_) new_lineage_ = random_lineage();
+  if (!read_only_) co_await mend_meta_slots(*device_, slots);
 }
 
 monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
   const Meta& meta = candidate.meta;
-  if (meta.high_water > device_->size_blocks()) {
-    throw Error(Errc::corruption,
-                fmt::format("{}: truncated: the device has {} blocks, the store uses {}; restore from a backup or "
-                            "salvage the store",
-                            device_->name(), device_->size_blocks(), meta.high_water));
-  }
+  require_fitting(*device_, meta);
   const TreeRoot tree = tree_of(meta);
-  if (tree.height > kMaxHeight) {
-    throw Error(Errc::corruption, fmt::format("{}: the meta page names a tree of {} levels, no tree has more than {}; "
-                                              "restore from a backup or salvage the store",
-                                              device_->name(), tree.height, kMaxHeight));
-  }
   if (!tree.empty()) {
     PageCache::Pin root = co_await cache_.pin(tree.page);
     if (page_level(root.data()) != tree.height - 1u)
@@ -291,7 +282,9 @@ monterey::Task<> PartitionCore::close() {
 Stats PartitionCore::stats() const {
   require_open();
   Stats stats = counters_;
+  stats.uuid = uuid_text(meta_.uuid);
   stats.generation = meta_.generation.value;
+  if (meta_.origin.is_set()) stats.origin = {uuid_text(meta_.origin.uuid), meta_.origin.generation.value};
   stats.entries = meta_.entries;
   stats.height = tree_.height;
   stats.tree_pages = meta_.tree_pages;

@@ -40,6 +40,7 @@
 #include "store/partition/meta_io.hpp"
 #include "store/partition/space.hpp"
 #include "store/partition/view.hpp"
+#include "store/tree/changed_leaves.hpp"
 #include "store/tree/lookup.hpp"
 #include "store/tree/merge.hpp"
 #include "store/tree/root.hpp"
@@ -48,6 +49,8 @@
 #include "store/writebuf/write_buffer.hpp"
 
 namespace store::detail {
+
+class Increment;
 
 inline constexpr std::size_t kMinWriteBufferBytes = 16u << 10;
 // A record may fill this share of a full-grown log, so that one always fits beside those that a flush has yet to merge.
@@ -249,7 +252,14 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<std::vector<std::string>> check_meta();
 
   // backup.cpp
+  monterey::Task<bool> make_durable(const View* view);
+  Origin origin_of(const View& view) const { return {meta_.uuid, lineage(), view.tree.generation, view.tree.page}; }
   std::uint64_t backup_blocks() const;
+  monterey::Task<BackupReport> full_backup(BlockDevice* target, BackupOptions options);
+  monterey::Task<BackupReport> incremental_backup(BlockDevice* target, std::optional<Generation> since);
+  monterey::Task<> copy_changes(TreeRoot tree, Generation since, Increment* into);
+  monterey::Task<> copy_leaf(ChangedLeaf leaf, const std::byte* bytes, Increment* into);
+  monterey::Task<std::uint64_t> increment_blocks(TreeRoot tree, Generation since);
 
   // read.cpp
   const TreeRoot& tree_at(const View* view) const { return view == nullptr ? tree_ : view->tree; }
@@ -312,6 +322,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   struct Cut;
   monterey::Task<AllocatorRoot> build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer, MergeCounts& counts);
   monterey::Task<> flush_all();
+  Meta next_meta() const;
+  std::uint64_t lineage() const { return new_lineage_.value_or(meta_.lineage); }
   monterey::Task<> commit_meta(const Meta& meta, const std::uint32_t& slot);
   std::vector<Cut> plan_cuts(const WriteBuffer& buffer) const;
   ViewList::iterator insert_view(ViewList::iterator before, View view);
@@ -363,6 +375,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Gate operations_;
   std::vector<std::string> open_notes_;
   bool rolled_back_ = false;  // opened at an older state than the newest, or without its log, as it was allowed to
+
+  std::optional<std::uint64_t> new_lineage_;  // since commits were lost on opening, or may have been
 
   std::uint64_t size_at_open_ = 0;  // of the device, or what compaction has left of it
   Meta meta_;

@@ -78,6 +78,7 @@ class ScanCore {
   void end_by(std::exception_ptr error);
   monterey::Task<> seek(std::string key);
 
+  const View& view() const { return *view_; }
   std::string_view key() const { return key_; }
   std::string_view value() const { return value_; }
 

@@ -194,6 +194,11 @@ TEST(Golden, Meta) {
   meta.entries = 0x3333;
   meta.tree_pages = 0x4444;
   meta.overflow_blocks = 0x5555;
+  meta.lineage = 0x9999;
+  for (std::uint8_t i = 0; i < 16; ++i) meta.origin.uuid[i] = static_cast<std::uint8_t>(0xe0 + i);
+  meta.origin.lineage = 0xaaaa;
+  meta.origin.generation = Generation(0x060504030201);
+  meta.origin.tree_root = {PageNo(8), 9, Generation(0x060504030200), branch_info(false)};
   meta.log_lsn = 0x6666000;
   meta.log_previous_crc = 0x8888;
   meta.log_offset = 0x7000;

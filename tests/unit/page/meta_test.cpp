@@ -26,6 +26,11 @@ Meta sample_meta() {
   meta.entries = 100;
   meta.tree_pages = 9;
   meta.overflow_blocks = 8;
+  meta.lineage = 0x1122334455667788;
+  for (std::uint8_t i = 0; i < 16; ++i) meta.origin.uuid[i] = static_cast<std::uint8_t>(0xb0 + i);
+  meta.origin.lineage = 0x99aabbccddeeff00;
+  meta.origin.generation = Generation(2000);
+  meta.origin.tree_root = {PageNo(70), 13, Generation(1999), branch_info(false)};
   meta.log_lsn = 1u << 20;
   meta.log_offset = 4096;
   meta.log_previous_crc = 0x1234567;
@@ -139,6 +144,10 @@ TEST(Meta, RefusesContentThatCannotBe) {
               HasSubstr("the tree root is of generation 1001"));
   EXPECT_THAT(reason(offsetof(M, allocator_root), 5000), HasSubstr("the allocator root is in block 5000"));
   EXPECT_THAT(reason(offsetof(M, allocator_levels), std::uint8_t{4}), HasSubstr("an allocator of 4 levels"));
+  EXPECT_THAT(reason(offsetof(M, origin_generation), std::uint64_t{0}), HasSubstr("an origin without a generation"));
+  EXPECT_THAT(reason(offsetof(M, origin_generation), std::uint64_t{1998}), HasSubstr("an origin of generation 1998"));
+  EXPECT_THAT(reason(offsetof(M, origin_generation), std::uint64_t{1} << 48),
+              HasSubstr("an origin of generation 281474"));
   EXPECT_THAT(reason(offsetof(M, log_segment_count), std::uint16_t{129}), HasSubstr("129 log segments"));
   EXPECT_THAT(reason(offsetof(M, log_segment_count), std::uint16_t{3}), HasSubstr("log segment 2 of 0 blocks"));
   EXPECT_THAT(reason(offsetof(M, log_lsn), std::uint64_t{4097}), HasSubstr("a log from LSN 4097"));
@@ -156,7 +165,7 @@ TEST(Meta, SurvivesAnyBytes) {
     PageBuffer page;
     encode_meta(sample_meta(), 0, page.bytes());
     for (std::size_t i = between(random, 1, 3); i > 0; --i) {
-      page.data()[between(random, 0, 1) == 0 ? between(random, 24, 160) : between(random, 24, kPageBytes - 1)] =
+      page.data()[between(random, 0, 1) == 0 ? between(random, 24, 216) : between(random, 24, kPageBytes - 1)] =
           static_cast<std::byte>(random());
     }
     put(page.data(), crc32c(ConstPageBytes(page.bytes()).subspan(4)));

@@ -432,6 +432,7 @@ TEST(OutOfMemory, ABackupIsMadeOrNot) {
     co_await make_base(disk, model);
     auto db = co_await open_on(disk);
     co_await fill(db, model, 250, 320);
+    co_await db.flush();  // which may fail, too, and poison
     std::uint64_t nth = 1;
     for (bool failed = true; failed; ++nth) {
       SCOPED_TRACE(fmt::format("allocation {}", nth));
@@ -460,6 +461,56 @@ TEST(OutOfMemory, ABackupIsMadeOrNot) {
     std::printf("%lu allocations\n", static_cast<unsigned long>(nth));
     co_await test::expect_holds(db, model);
     co_await db.flush();
+    co_await expect_clean(db);
+    co_await db.close();
+  });
+}
+
+TEST(OutOfMemory, AnIncrementIsMadeOrNot) {
+  if (!test::kCountsAllocations) GTEST_SKIP() << "operator new cannot be replaced here";
+  on_core(kArena, [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    Model before;
+    co_await make_base(disk, before);
+    auto db = co_await open_on(disk);
+    const auto old = std::make_shared<MemDisk>();
+    const BackupReport report = co_await db.backup(test::device_on(old));
+    Model model = before;
+    co_await fill(db, model, 250, 320);
+    const std::string long_value(100'000, 'l');
+    co_await db.put("long", long_value);
+    model["long"] = long_value;
+    co_await db.flush();
+    const BackupOptions increment{.since = report.generation};
+    // What looks for the memory of the machine does without: so how often to fail is counted beforehand.
+    const std::uint64_t before_one = test::allocations();
+    static_cast<void>(co_await db.backup(test::device_on(old->copy()), increment));
+    const std::uint64_t most = test::allocations() - before_one;
+    for (std::uint64_t nth = 1; nth <= most; ++nth) {
+      SCOPED_TRACE(fmt::format("allocation {}", nth));
+      const auto target = old->copy();
+      if (nth % 2 == 1) target->complete(MemDisk::Completion::yield);
+      bool failed = false;
+      {
+        monterey::Task<BackupReport> task = db.backup(test::device_on(target), increment);
+        const FailingAllocation failing(nth);
+        try {
+          static_cast<void>(co_await std::move(task));
+        } catch (const std::bad_alloc&) {
+          failed = true;
+        }
+      }
+      EXPECT_EQ(target->in_flight(), 0u);
+      target->complete(MemDisk::Completion::at_once);
+      auto copy = co_await open_on(target);
+      const Model found = co_await test::contents(copy);
+      EXPECT_TRUE(found == model || (failed && found == before));
+      co_await expect_clean(copy);
+      co_await copy.close();
+    }
+    EXPECT_GE(most, 30u);
+    std::printf("%lu allocations\n", static_cast<unsigned long>(most));
+    co_await test::expect_holds(db, model);
     co_await expect_clean(db);
     co_await db.close();
   });
