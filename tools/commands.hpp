@@ -78,6 +78,8 @@ struct BackupCommand {
   SessionOptions session;
   std::string target;
   bool overwrite = false;
+  std::optional<std::uint64_t> since;
+  bool incremental = false;  // since what the target says
 };
 
 struct SalvageCommand {

@@ -26,8 +26,11 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std
   BackupReport report;
   std::exception_ptr error;
   try {
-    std::unique_ptr<FileBlockDevice> target = co_await FileBlockDevice::open(command.target);
-    report = co_await db.backup(std::move(target), {.overwrite = command.overwrite});
+    BackupOptions options{.since = command.since, .overwrite = command.overwrite};
+    if (command.incremental) options.since = BackupOptions::kOfTarget;
+    const FileBlockDeviceOptions how{.create = !options.since};
+    std::unique_ptr<FileBlockDevice> target = co_await FileBlockDevice::open(command.target, how);
+    report = co_await db.backup(std::move(target), options);
   } catch (...) {
     error = std::current_exception();
   }
@@ -38,8 +41,9 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std
   }
   progress.reset();
   Output output;
-  output.write(
-      fmt::format("ok: generation {}, {}\n", report.generation, human_bytes(static_cast<double>(report.bytes))));
+  output.write(fmt::format("ok: generation {}, {}, {} written\n", report.generation,
+                           human_bytes(static_cast<double>(report.bytes)),
+                           human_bytes(static_cast<double>(report.blocks_written * kBlockBytes))));
   output.finish();
   co_return ExitCode::done;
 }

@@ -31,13 +31,16 @@ std::vector<std::pair<const char*, std::uint64_t>> numbers_of(const Stats& stats
           {"replayed_records", stats.replayed_records},
           {"replayed_entries", stats.replayed_entries},
           {"device_blocks", stats.device_blocks},
-          {"capacity_blocks", stats.capacity_blocks}};
+          {"capacity_blocks", stats.capacity_blocks},
+          {"copy_of_generation", stats.origin.generation}};
 }
 
-// How the store was reached, and what was met on the way: text by name.
-std::vector<std::pair<const char*, std::string>> access_of(const FileBlockDevice& device) {
+// Which store it is, of which it is a copy, how it was reached, and what was met on the way: text by name.
+std::vector<std::pair<const char*, std::string>> texts_of(const Stats& stats, const FileBlockDevice& device) {
   const monterey::Capabilities& io = monterey::capabilities();
-  return {{"io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring"},
+  return {{"uuid", stats.uuid},
+          {"copy_of", stats.origin.uuid},
+          {"io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring"},
           {"io_backend_without", io.reason},
           {"direct_io", device.direct_io() ? "yes" : "no"},
           {"buffered_because", device.buffered_reason()}};
@@ -50,7 +53,8 @@ void print_notes(const Stats& stats) {
 std::string stat_as_json(const Stats& stats, const FileBlockDevice& device) {
   std::string fields;
   for (const auto& [name, value] : numbers_of(stats)) fields += fmt::format("\"{}\": {}, ", name, value);
-  for (const auto& [name, value] : access_of(device)) fields += fmt::format("\"{}\": {}, ", name, json_string(value));
+  for (const auto& [name, value] : texts_of(stats, device))
+    fields += fmt::format("\"{}\": {}, ", name, json_string(value));
   return fmt::format("{{{}\"notes\": {}}}\n", fields, json_array(stats.open_notes));
 }
 
@@ -63,7 +67,7 @@ std::string stat_as_text(const Stats& stats, const FileBlockDevice& device) {
     }
     lines += '\n';
   }
-  for (const auto& [name, value] : access_of(device)) {
+  for (const auto& [name, value] : texts_of(stats, device)) {
     if (!value.empty()) lines += fmt::format("{:<19}{}\n", name, value);
   }
   return lines;

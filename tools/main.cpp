@@ -62,8 +62,13 @@ constexpr const char* kBackupFooter =
     R"(The copy is a store of its own, packed, and holds all that the store does, what is in its log alone included. The store is
 only read. Damage in it ends the backup with an error and leaves no copy: `store salvage` skips damage.
 
-Example:
-  store backup app.db app.backup)";
+With --incremental an older copy of the store, which was not written to since, becomes a new one in a single step, at the cost of
+what has changed; --since says of which generation it must be. `store stat` says of which it is. Generation 0 means that no
+increment can follow: a crash had left writes in the log alone. Any command that writes merges them.
+
+Examples:
+  store backup app.db app.backup
+  store backup app.db app.backup --incremental)";
 
 constexpr const char* kSalvageFooter =
     R"(Reads the newest commit page by page, leaves out what is damaged, and applies the log behind it as far as it is whole. Where a
@@ -288,7 +293,14 @@ class Program {
   void declare_copies() {
     CLI::App& backup = add("backup", "Copy a store into another file, packed", backup_, false);
     backup.add_option("target", backup_.target, "The file of the copy")->required();
-    backup.add_flag("--overwrite", backup_.overwrite, "Replace what that file holds, a store included");
+    CLI::Option* overwrite =
+        backup.add_flag("--overwrite", backup_.overwrite, "Replace what that file holds, a store included");
+    CLI::Option* since =
+        backup.add_option("--since", backup_.since, "Bring the copy there, which is of this generation, up to date");
+    since->excludes(overwrite);
+    backup.add_flag("--incremental", backup_.incremental, "The same, of whichever generation it is")
+        ->excludes(overwrite)
+        ->excludes(since);
     backup.footer(kBackupFooter);
 
     CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);

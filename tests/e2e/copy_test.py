@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 
-from harness import FAILED, NEGATIVE, SEED, Case, main, random_records
+from harness import FAILED, NEGATIVE, SEED, USAGE, Case, main, random_records
 
 BLOCK = 4096
 LEAF, BRANCH = 1, 2
@@ -66,6 +66,38 @@ class Backup(Copies):
         self.assertEqual(self.run_store("dump", self.target)[0], b"b\t2\n")
         self.run_store("backup", self.db, self.target, "--overwrite")
         self.assertEqual(self.run_store("dump", self.target)[0], b"a\t1\n")
+
+    def test_an_increment_brings_the_copy_up_to_date(self):
+        records = random_records(random.Random(SEED), 3000)
+        self.run_store("load", self.db, stdin=tsv(records))
+        generation = self.run_store("backup", self.db, self.target)[0].split(b",")[0].removeprefix(b"ok: generation ")
+        stat = json.loads(self.run_store("stat", self.target, "--json")[0])
+        self.assertEqual(stat["copy_of_generation"], int(generation))
+        self.assertEqual(stat["copy_of"], json.loads(self.run_store("stat", self.db, "--json")[0])["uuid"])
+        text = self.run_store("stat", self.target)[0].decode()
+        self.assertRegex(text, rf"copy_of_generation +{int(generation)}\n")
+        self.assertIn(stat["copy_of"], text)
+        for change in ("--incremental", "--since"):
+            self.run_store("put", self.db, "new" + change, "value")
+            self.run_store("del", self.db, "--range", "k", "m")
+            since = json.loads(self.run_store("stat", self.target, "--json")[0])["copy_of_generation"]
+            how = [change] if change == "--incremental" else [f"--since={since}"]
+            out, message = self.run_store("backup", self.db, self.target, *how)
+            self.assertTrue(out.startswith(b"ok: generation "))
+            self.assertEqual(message, "")
+            self.assertEqual(self.run_store("dump", self.target)[0], self.run_store("dump", self.db)[0])
+            self.assertTrue(self.run_store("check", self.target)[0].startswith(b"ok"))
+        # Nothing has changed; the wrong generation; a copy that was written to; no copy; two ways at once.
+        self.assertIn(b", 0 ", self.run_store("backup", self.db, self.target, "--incremental")[0])
+        before = self.run_store("dump", self.target)[0]
+        self.assertIn("not of 1", self.run_store("backup", self.db, self.target, "--since=1", expect=FAILED)[1])
+        self.assertEqual(self.run_store("dump", self.target)[0], before)
+        self.run_store("put", self.target, "a", "b")
+        self.assertEqual(json.loads(self.run_store("stat", self.target, "--json")[0])["copy_of"], "")
+        self.assertIn("full copy", self.run_store("backup", self.db, self.target, "--incremental", expect=FAILED)[1])
+        self.run_store("backup", self.db, self.target + "x", "--incremental", expect=FAILED)
+        self.assertFalse(os.path.exists(self.target + "x"))
+        self.run_store("backup", self.db, self.target, "--incremental", "--overwrite", expect=USAGE)
 
     def test_damage_ends_it_and_leaves_no_file(self):
         self.run_store("load", self.db, stdin=b"".join(b"%06d\tvalue\n" % i for i in range(20000)))
