@@ -50,6 +50,7 @@ std::vector<const FaultEntry*> entries_for(std::string_view bug) {
       {"recovery_not_idempotent", "crash_chain"},
       {"log_accepted_past_tear", "log_damage"},
       {"stale_incarnation_replayed", "log_damage"},
+      {"inherited_range_not_rewritten", "increment"},
   };
   std::vector<const FaultEntry*> entries;
   for (const Hint& hint : kHints) {

@@ -27,6 +27,8 @@ constexpr FaultEntry kFaults[] = {
      run_short_io},
     {"log_damage", "groups of the log, or the meta page that they attest, are damaged, stale or foreign", true, 10'000,
      run_log_damage},
+    {"increment", "power cut of source or target while an incremental copy is made, or between two", false, 10'000,
+     run_increment},
     {"two_faults", "two of these at once", true, 20'000, run_two_faults},
 };
 

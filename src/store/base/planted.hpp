@@ -32,7 +32,8 @@ namespace store {
   BUG(half_batch_replayed, "a batch is replayed entry by entry, whole or not") \
   BUG(recovery_not_idempotent, "recovery gives up the log before what it replayed is durable") \
   BUG(fragments_without_last, "a record's fragments are accepted without the last one") \
-  BUG(segment_recycled_early, "a log segment is recycled before the flush that covers it is durable")
+  BUG(segment_recycled_early, "a log segment is recycled before the flush that covers it is durable") \
+  BUG(inherited_range_not_rewritten, "a leaf that gets the keys of a lost neighbour is carried over as it is")
 
 enum class Planted : std::uint8_t {
   none,

@@ -33,6 +33,7 @@
 #include <string>
 #include <vector>
 
+#include "store/base/planted.hpp"
 #include "store/cache/page_cache.hpp"
 #include "store/freelist/free_list.hpp"
 #include "store/tree/leaf_reader.hpp"
@@ -119,7 +120,7 @@ class TreeMerge {
   // A page whose range begins at `lower` is superseded: it begins a run of leaves, if there is none.
   void join_run(const std::string& lower);
   // Whether pages were superseded for which no leaf was written: the next leaf gets their range.
-  bool inherits() const { return run_lower_ && leaves_.empty(); }
+  bool inherits() const { return run_lower_ && leaves_.empty() && !planted(Planted::inherited_range_not_rewritten); }
 
   // Ranges (merge_ranges.cpp).
   Erased erased_in(std::string_view lower, const UpperBound& upper) const;
