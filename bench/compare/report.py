@@ -31,7 +31,11 @@ def number(value):
 
 
 def microseconds(value):
-    return "" if not value else f"{value / 1000:.3g} ms" if value >= 1000 else f"{value:.3g}"
+    """Of a latency: as it is, or in ms or s where it is long."""
+    for limit, unit in ((1e6, " s"), (1e3, " ms")):
+        if value and value >= limit:
+            return number(value / limit) + unit
+    return number(value) if value else ""
 
 
 def verdict_line(verdict):
