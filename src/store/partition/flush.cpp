@@ -280,7 +280,7 @@ monterey::Task<> PartitionCore::flush_one() {
   meta_slot_ = slot;
   tree_ = tree;
   pending_ -= buffer.space;
-  const std::shared_ptr<WriteBuffer> merged = buffer.data;
+  std::shared_ptr<WriteBuffer> merged = buffer.data;
   if (buffer.unlogged) --unlogged_;
   frozen_.pop_front();
   move_views(cuts, merged);
@@ -292,6 +292,7 @@ monterey::Task<> PartitionCore::flush_one() {
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();
   counters_.flush_writes += writer.writes();
+  merged.reset();              // its memory is the next buffer's
   co_await std::move(settle);  // whoever waits for the flush counts on the blocks that it freed
 }
 
@@ -300,8 +301,8 @@ monterey::Task<> PartitionCore::flush_one() {
 void PartitionCore::move_views(const std::vector<Cut>& cuts, const std::shared_ptr<WriteBuffer>& merged) {
   for (View& view : views_) {
     if (view.buffers.empty() || view.buffers.front() != merged) continue;
-    const auto cut = std::ranges::find(cuts, view.at, &Cut::at);
-    view.tree = cut != cuts.end() ? cut->tree : cuts.back().tree;
+    const auto cut = std::ranges::lower_bound(cuts, view.at, {}, &Cut::at);  // there are as many as views
+    view.tree = cut != cuts.end() && cut->at == view.at ? cut->tree : cuts.back().tree;
     view.pin = pins_.pin(view.tree.generation);
     view.buffers.erase(view.buffers.begin());
     if (view.buffers.empty()) --buffered_views_;
