@@ -27,8 +27,8 @@ struct PartitionConfig {
   std::size_t io_depth = 128;          // reads in flight for batches, scans and merges; 2..1024
 
   // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight. Beyond
-  // it: what a batch too long for a buffer or the log needs, what backup() says it takes and, opened
-  // read-only, all that the log has.
+  // it: what a batch too long for a buffer or the log needs, 1 MiB a value over 64 KiB being put and for a compaction, 24 bytes a stretch of blocks
+  // that a flush supersedes, what backup() says it takes and, opened read-only, all that the log has.
   std::size_t memory_bytes() const;
   // What the cluster must register for a partition of this configuration; `+` adds several.
   monterey::BufferConfig buffer_config() const;

@@ -1,5 +1,5 @@
-// A streaming, ordered walk over a key range: a stable view as of its start, whatever is written, flushed or closed
-// meanwhile. Belongs to the core it was made on; may be moved, and may outlive the Partition handle that made it.
+// A streaming, ordered walk over a key range: a stable view as of its start, whatever is written, flushed or compacted until Partition::close().
+// Belongs to the core it was made on; may be moved, may outlive the Partition handle that made it, and must live until its advance() or seek() has ended.
 #pragma once
 
 #include <memory>

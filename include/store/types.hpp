@@ -21,7 +21,7 @@ struct StrongId {
 using PageNo = StrongId<struct PageNoTag, std::uint32_t>;
 // A state of the tree; 48 bits on the device.
 using Generation = StrongId<struct GenerationTag, std::uint64_t>;
-// The order of writes in a partition; every put, erase or batch entry takes the next one. 0 is before the first.
+// The order of writes in a partition; every put, erase, erased range or batch entry takes the next one. 0 is before the first.
 using SeqNo = StrongId<struct SeqNoTag, std::uint64_t>;
 
 inline constexpr Generation kMaxGeneration{(std::uint64_t{1} << 48) - 1};
