@@ -38,7 +38,6 @@ class Bench:
         self.scale = scale
         self.seed = 0
         self.records = {}  # path of a store: how many records it has now
-        self.loads = {}    # path of a store: what loading it gave
         self.group = None
 
     def path(self, *names):
@@ -56,7 +55,7 @@ class Bench:
             source = self.store_of(engine, dataclasses.replace(data, name=data.copy_of, copy_of=""))
             output_of(["cp", "-r", "--reflink=auto", source, path], 3600)
         else:
-            self.loads[path] = self.load(engine, path, data.keys, data.value_bytes, {"workload": f"load_{data.order}"})
+            self.load(engine, path, data.keys, data.value_bytes, {"workload": f"load_{data.order}"})
         self.records[path] = data.keys
         return path
 
@@ -80,7 +79,7 @@ class Bench:
             return self.run_ladder(scenario, options, seconds)
         if scenario.limited:
             options = {"memory": scenario.limited, **options, "limited": True}
-        data = contender.data or scenario.data
+        data = scenario.data
         if contender.kind == "load":
             path = self.path("load", contender.engine)
             try:
@@ -202,7 +201,7 @@ def judge(scenario, rounds, failures):
     return verdicts
 
 
-def play_all(bench, chosen):
+def play_all(bench, about, chosen):
     results = []
     for i, scenario in enumerate(chosen):
         print(f"{scenario.name}: {scenario.title}", flush=True)
@@ -224,9 +223,9 @@ def play_all(bench, chosen):
         for verdict in entry["targets"]:
             print("    " + report.verdict_line(verdict), flush=True)
         results.append(entry)
-        rest = chosen[i + 1:]
-        bench.keep_only({d.name for s in rest for d in [s.data, *[c.data for c in s.contenders]] if d} |
-                        {d.copy_of for s in rest for d in [s.data, *[c.data for c in s.contenders]] if d})
+        report.write(bench.options.output, about, results)  # so that hours are not lost to an accident
+        needed = [s.data for s in chosen[i + 1:] if s.data]
+        bench.keep_only({data.name for data in needed} | {data.copy_of for data in needed})
     return results
 
 
@@ -282,10 +281,10 @@ def main():
     try:
         about = {**machine(options.directory), "scale": dataclasses.asdict(options.scale), "engines": options.engines,
                  "date": time.strftime("%Y-%m-%d"), "command": "./dev bench compare " + report.own_arguments(words)}
-        results = play_all(Bench(options, options.scale), chosen)
+        results = play_all(Bench(options, options.scale), about, chosen)
     finally:
         shutil.rmtree(options.directory, ignore_errors=True)
-    report.write(options.output, about, results)
+    print(f"written: {options.output}/compare.md, compare.json, compare-*.svg")
     failed = [entry for entry in results if entry["failures"].get("store")]
     if failed:
         sys.exit("the store failed in " + ", ".join(f"{entry['name']} ({entry['failures']['store']})" for entry in failed))

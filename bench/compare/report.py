@@ -191,4 +191,3 @@ def write(folder, about, entries):
     plain = {"about": about, "scenarios": entries}
     with open(os.path.join(folder, "compare.json"), "w") as file:
         json.dump(plain, file, indent=1, default=lambda value: value.name)
-    print(f"written: {folder}/compare.md, compare.json, compare-*.svg")

@@ -60,7 +60,6 @@ class Contender:
     engine: str = ""
     options: dict = field(default_factory=dict)
     variants: tuple = ()
-    data: Data | None = None  # else the scenario's
 
     def is_peer(self):
         return self.engine in PEERS
