@@ -18,6 +18,7 @@
 #include <store/error.hpp>
 
 #include "store/cache/load_wait.hpp"
+#include "store/page/branch.hpp"
 #include "store/page/header.hpp"
 
 namespace store::detail {
@@ -50,6 +51,19 @@ std::uint32_t CacheState::table_entries(std::size_t frames) noexcept {
   return static_cast<std::uint32_t>(std::bit_ceil(frames * 2));
 }
 
+// One for each child that a branch can have.
+static_assert(branch_bytes(kHintsPerBlock + 1, 0, 0) > kPageBytes);
+
+// More than enough where branches have children by the dozen.
+std::uint32_t CacheState::hint_blocks(std::size_t frames) noexcept {
+  return static_cast<std::uint32_t>(frames / 64 + 8);
+}
+
+std::size_t CacheState::metadata_bytes(std::size_t frames) noexcept {
+  return table_entries(frames) * sizeof(CacheEntry) + frames * (sizeof(FrameRecord) + sizeof(FrameState)) +
+         hint_blocks(frames) * kHintsPerBlock * sizeof(std::uint32_t);
+}
+
 std::uint32_t CacheState::window(std::size_t frames) noexcept {
   return static_cast<std::uint32_t>(std::max<std::size_t>(4, frames / 8));
 }
@@ -58,20 +72,33 @@ CacheState::CacheState(BlockDevice& block_device, monterey::FixedBuf frame_memor
     : device(block_device),
       memory(std::move(frame_memory)),
       frame_count(static_cast<std::uint32_t>(count)),
-      metadata_(table_entries(count) * sizeof(CacheEntry) + count * sizeof(FrameRecord)),
+      metadata_(metadata_bytes(count)),
       transient_(window(count), kNoFrame) {
   const std::uint32_t entries = table_entries(count);
   frames = memory.data();
   records = reinterpret_cast<FrameRecord*>(metadata_.data());
-  table = reinterpret_cast<CacheEntry*>(metadata_.data() + count * sizeof(FrameRecord));
+  table = reinterpret_cast<CacheEntry*>(records + count);
+  hints = reinterpret_cast<std::uint32_t*>(table + entries);
+  states = reinterpret_cast<FrameState*>(hints + std::size_t{hint_blocks(count)} * kHintsPerBlock);
   table_mask = entries - 1;
   hash_shift = static_cast<std::uint8_t>(32 - std::countr_zero(entries));
   user_pins_limit = frame_count / 2;
   for (std::uint32_t frame = frame_count; frame-- > 0;) free_frame(frame);
+  for (std::uint32_t block = hint_blocks(count); --block > 0;) {
+    hints[std::size_t{block} * kHintsPerBlock] = free_hints_;
+    free_hints_ = block;
+  }
 }
 
 CacheState::~CacheState() {
   for (std::uint32_t frame = 0; frame < frame_count; ++frame) expose(frame);
+}
+
+// A branch's child that was not where it was found last, if it is anywhere.
+std::uint32_t CacheCore::find_and_note(const PagePointer& pointer, std::uint32_t* hint) const noexcept {
+  const std::uint32_t frame = find_loaded(pointer);
+  if (frame != kNoFrame) *hint = frame;
+  return frame;
 }
 
 void CacheCore::last_unpin(std::uint32_t frame) noexcept { static_cast<CacheState*>(this)->on_last_unpin(frame); }
@@ -85,8 +112,12 @@ PageCache::Pin CacheState::pin_frame(std::uint32_t frame) noexcept {
 // --- loads ---
 
 Load* CacheState::find_load(const PagePointer& pointer) noexcept {
-  const std::uint32_t frame = find(pointer.page.value, pointer.birth.value | kFrameLoading, kBirthMask | kFrameLoading);
-  if (frame != kNoFrame) return loads_[records[frame].pins].get();
+  for (std::uint32_t i = home(pointer.page.value); table[i].page != 0; i = (i + 1) & table_mask) {
+    const FrameRecord& record = records[table[i].frame];
+    if (table[i].page != pointer.page.value || (record.flags & kFrameLoading) == 0) continue;
+    Load* load = loads_[record.pins].get();
+    if (load->pointer.birth == pointer.birth) return load;
+  }
   for (Load* load = line_first_; load != nullptr; load = load->next) {
     if (load->pointer.page == pointer.page && load->pointer.birth == pointer.birth) return load;
   }
@@ -175,7 +206,7 @@ void CacheState::take_over(Load& load, std::uint32_t frame) noexcept {
   load.frame = frame;
   FrameRecord& record = records[frame];
   record.page = load.pointer.page.value;
-  record.tag = load.pointer.birth.value | kFrameLoading;
+  record.flags = kFrameLoading;
   record.pins = load.index;
   map(record.page, frame);
   expose(frame);
@@ -285,18 +316,22 @@ CacheState::Run CacheState::run_together(CacheState* state, Together together) {
 void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {
   const std::uint32_t frame = load.frame;
   FrameRecord& record = records[frame];
-  STORE_ASSERT((record.tag & kFrameLoading) != 0);
+  STORE_ASSERT((record.flags & kFrameLoading) != 0);
   record.pins = 0;
-  record.tag &= ~kFrameLoading;
+  record.flags &= ~kFrameLoading;
   // Not referenced yet: the second use earns the second chance, so what is used once goes before what is used again.
-  if (load.reuse == Reuse::unlikely) record.tag |= kFrameTransient;
-  bool reachable = (record.tag & kFrameUnreachable) == 0;
+  if (load.reuse == Reuse::unlikely) record.flags |= kFrameTransient;
+  bool reachable = (record.flags & kFrameUnreachable) == 0;
   if (reachable && (error != nullptr || orphaned_)) {
     erase_entry(record.page, frame);
-    record.tag |= kFrameUnreachable;
+    record.flags |= kFrameUnreachable;
+    states[frame] = FrameState::hidden;
     reachable = false;
   }
-  if (reachable) ++stats.resident;
+  if (reachable) {
+    show(frame);
+    ++stats.resident;
+  }
   if (error != nullptr) ++stats.load_errors;
   while (auto* waiter = static_cast<LoadWait*>(load.waiters.front())) {
     if (error != nullptr) {
@@ -341,7 +376,7 @@ void CacheState::hand_out_frames() noexcept {
 }
 
 void CacheState::on_last_unpin(std::uint32_t frame) noexcept {
-  if ((records[frame].tag & kFrameUnreachable) != 0) {
+  if ((records[frame].flags & kFrameUnreachable) != 0) {
     free_frame(frame);
     if (orphaned_) --orphan_pins_;
   } else {
@@ -357,6 +392,14 @@ void CacheState::map(std::uint32_t page, std::uint32_t frame) noexcept {
   std::uint32_t i = home(page);
   while (table[i].page != 0) i = (i + 1) & table_mask;
   table[i] = {page, frame};
+}
+
+// From here on lookups find the page in the frame.
+void CacheState::show(std::uint32_t frame) noexcept {
+  states[frame] = FrameState::resident;
+  if (page_type(frame_data(frame)) != PageType::branch || free_hints_ == 0) return;
+  records[frame].hints = free_hints_;
+  free_hints_ = hints[std::size_t{free_hints_} * kHintsPerBlock];
 }
 
 // Linear probing without tombstones: what follows the gap and may fill it moves up.
@@ -397,7 +440,7 @@ std::uint32_t CacheState::take_frame(Reuse reuse) noexcept {
 std::uint32_t CacheState::take_transient_frame() noexcept {
   const std::uint32_t frame = transient_[transient_next_];
   if (frame == kNoFrame || !evictable(records[frame])) return kNoFrame;
-  if ((records[frame].tag & (kFrameTransient | kFrameReferenced)) != kFrameTransient) return kNoFrame;
+  if ((records[frame].flags & kFrameTransient) == 0 || states[frame] == FrameState::referenced) return kNoFrame;
   evict(frame);
   return frame;
 }
@@ -408,8 +451,8 @@ std::uint32_t CacheState::sweep() noexcept {
     hand_ = hand_ + 1 == frame_count ? 0 : hand_ + 1;
     FrameRecord& record = records[frame];
     if (!evictable(record)) continue;
-    if ((record.tag & kFrameReferenced) != 0 && step < kMaxSecondChances) {
-      record.tag &= ~kFrameReferenced;
+    if (states[frame] == FrameState::referenced && step < kMaxSecondChances) {
+      states[frame] = FrameState::resident;
       continue;
     }
     evict(frame);
@@ -429,7 +472,12 @@ void CacheState::evict(std::uint32_t frame) noexcept {
 
 void CacheState::free_frame(std::uint32_t frame) noexcept {
   scribble(frame);
-  records[frame] = {0, free_head_, 0};
+  if (const std::uint32_t block = records[frame].hints; block != 0) {
+    hints[std::size_t{block} * kHintsPerBlock] = free_hints_;
+    free_hints_ = block;
+  }
+  records[frame] = {.page = free_head_};
+  states[frame] = FrameState::hidden;
   free_head_ = frame;
 }
 
@@ -451,11 +499,12 @@ void CacheState::unmap(PageNo page) noexcept {
     const std::uint32_t frame = table[i].frame;
     FrameRecord& record = records[frame];
     erase_entry(page.value, frame);  // may move another entry to i
-    if ((record.tag & kFrameLoading) == 0) --stats.resident;
+    if ((record.flags & kFrameLoading) == 0) --stats.resident;
     if (evictable(record)) {
       free_frame(frame);
     } else {
-      record.tag |= kFrameUnreachable;
+      record.flags |= kFrameUnreachable;
+      states[frame] = FrameState::hidden;
     }
   }
   hand_out_frames();
@@ -471,10 +520,10 @@ void CacheState::insert_clean(const PagePointer& pointer, std::span<const std::b
   if (frame == kNoFrame) return;
   expose(frame);
   std::memcpy(frame_data(frame), page.data(), kPageBytes);
-  hide(frame);
-  const std::uint64_t flag = reuse == Reuse::unlikely ? kFrameTransient : 0;
-  records[frame] = {pointer.birth.value | flag, pointer.page.value, 0};
+  records[frame] = {.flags = reuse == Reuse::unlikely ? kFrameTransient : 0, .page = pointer.page.value};
   map(pointer.page.value, frame);
+  show(frame);
+  hide(frame);
   ++stats.resident;
   ++stats.inserted;
 }
@@ -484,9 +533,10 @@ void CacheState::orphan(std::unique_ptr<BlockDevice> device_to_keep) noexcept {
   if (stats.loading != 0) kept_device_ = std::move(device_to_keep);
   for (std::uint32_t frame = 0; frame < frame_count; ++frame) {
     FrameRecord& record = records[frame];
-    if ((record.tag & kFrameLoading) != 0 || record.pins == 0) continue;
-    if ((record.tag & kFrameUnreachable) == 0) erase_entry(record.page, frame);
-    record.tag |= kFrameUnreachable;
+    if ((record.flags & kFrameLoading) != 0 || record.pins == 0) continue;
+    if ((record.flags & kFrameUnreachable) == 0) erase_entry(record.page, frame);
+    record.flags |= kFrameUnreachable;
+    states[frame] = FrameState::hidden;
     ++orphan_pins_;
   }
   delete_if_done();

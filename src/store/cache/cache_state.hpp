@@ -53,6 +53,8 @@ struct CacheState : CacheCore {
   ~CacheState();
 
   static std::uint32_t table_entries(std::size_t frames) noexcept;
+  static std::uint32_t hint_blocks(std::size_t frames) noexcept;
+  static std::size_t metadata_bytes(std::size_t frames) noexcept;
   static std::uint32_t window(std::size_t frames) noexcept;
 
   // The load of `pointer` that is under way, if there is one.
@@ -102,12 +104,13 @@ struct CacheState : CacheCore {
   void on_last_unpin(std::uint32_t frame) noexcept;
 
   void map(std::uint32_t page, std::uint32_t frame) noexcept;
+  void show(std::uint32_t frame) noexcept;
   void erase_entry(std::uint32_t page, std::uint32_t frame) noexcept;
   std::uint32_t take_frame(Reuse reuse) noexcept;
   std::uint32_t take_transient_frame() noexcept;
   std::uint32_t sweep() noexcept;
   bool evictable(const FrameRecord& record) const noexcept {
-    return (record.tag & kFrameLoading) == 0 && record.pins == 0;
+    return (record.flags & kFrameLoading) == 0 && record.pins == 0;
   }
   void evict(std::uint32_t frame) noexcept;
   void free_frame(std::uint32_t frame) noexcept;
@@ -116,6 +119,7 @@ struct CacheState : CacheCore {
 
   MetadataBlock metadata_;
   std::uint32_t free_head_ = kNoFrame;
+  std::uint32_t free_hints_ = 0;          // the first free block of hints, which names the next; 0: none is left
   std::uint32_t hand_ = 0;                // of the clock
   std::vector<std::uint32_t> transient_;  // a ring of the frames last taken for Reuse::unlikely
   std::uint32_t transient_next_ = 0;

@@ -50,10 +50,8 @@ void PageCache::end(std::unique_ptr<BlockDevice> device) noexcept {
 }
 
 std::size_t PageCache::metadata_bytes(std::size_t frames) {
-  const std::size_t table = detail::CacheState::table_entries(frames) * sizeof(detail::CacheEntry);
   const std::size_t ring = detail::CacheState::window(frames) * sizeof(std::uint32_t);
-  return detail::MetadataBlock::rounded(table + frames * sizeof(detail::FrameRecord)) + ring +
-         sizeof(detail::CacheState);
+  return detail::MetadataBlock::rounded(detail::CacheState::metadata_bytes(frames)) + ring + sizeof(detail::CacheState);
 }
 
 monterey::Task<PageCache::Pin> PageCache::pin(PagePointer pointer, monterey::IoClass io_class, Reuse reuse) {
@@ -111,7 +109,7 @@ std::size_t PageCache::pinned_frames() const noexcept {
   std::size_t pinned = 0;
   for (std::size_t frame = 0; frame < frames(); ++frame) {
     const detail::FrameRecord& record = core_->records[frame];
-    pinned += (record.tag & detail::kFrameLoading) == 0 && record.pins != 0;
+    pinned += (record.flags & detail::kFrameLoading) == 0 && record.pins != 0;
   }
   return pinned;
 }

@@ -11,7 +11,9 @@
 // * No deadlock: whoever awaits pin() holds no other pin, and a load that finds no frame waits in line for the next unpin.
 //   prefetch() and insert_clean() never wait: they give up.
 //
-// A hit touches one line of the table of {page, frame} entries and one of the frame records, then the page.
+// A hit touches one line of the table of {page, frame} entries, then the page, whose header says whether it is the one. Who
+// comes from a resident branch saves the table: for each child a branch frame keeps a hint, the frame in which the child was
+// found last, which is where the search goes on while the pointer is still on its way from memory. A hint is never trusted.
 // Under AddressSanitizer unpinned frames are poisoned; debug builds scribble over evicted ones.
 #pragma once
 
@@ -29,6 +31,8 @@
 #include "store/base/assert.hpp"
 #include "store/base/planted.hpp"
 #include "store/base/units.hpp"
+#include "store/page/bytes.hpp"
+#include "store/page/layout.hpp"
 #include "store/page/pointer.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -67,25 +71,50 @@ namespace detail {
 
 inline constexpr std::uint32_t kNoFrame = ~std::uint32_t{0};
 
-// The tag is the birth generation (48 bits) and the flags. A frame that is being read has no match in a lookup.
-inline constexpr std::uint64_t kBirthMask = kMaxGeneration.value;
-inline constexpr std::uint64_t kFrameLoading = std::uint64_t{1} << 48;      // `pins` is the number of its Load
-inline constexpr std::uint64_t kFrameReferenced = std::uint64_t{1} << 49;   // second chance
-inline constexpr std::uint64_t kFrameTransient = std::uint64_t{1} << 50;    // brought in with Reuse::unlikely
-inline constexpr std::uint64_t kFrameUnreachable = std::uint64_t{1} << 51;  // no table entry; free at its last unpin
+inline constexpr std::uint32_t kFrameLoading = 1;      // `pins` is the number of its Load
+inline constexpr std::uint32_t kFrameTransient = 2;    // brought in with Reuse::unlikely
+inline constexpr std::uint32_t kFrameUnreachable = 4;  // no table entry; free at its last unpin
 
 struct FrameRecord {
-  std::uint64_t tag = 0;
+  std::uint32_t flags = 0;
   std::uint32_t page = 0;  // of a free frame: the next free one
   std::uint32_t pins = 0;
+  std::uint32_t hints = 0;  // of a branch: its block of hints
 };
 static_assert(sizeof(FrameRecord) == 16);
+
+// What hits know of a frame: apart from the records, so that all of it stays in the CPU's cache.
+enum class FrameState : std::uint8_t {
+  hidden,      // free, being read, or unreachable: no lookup finds it
+  resident,    // holds a page that can be found
+  referenced,  // … and was since the clock came by: it has a second chance
+};
 
 // Page 0 is a meta page and never cached, so 0 marks an empty entry.
 struct CacheEntry {
   std::uint32_t page = 0;
   std::uint32_t frame = 0;
 };
+
+// Of the page in a frame, by its header. Reads them by plain loads, without a call, since the frame may be hidden from
+// AddressSanitizer.
+struct PageId {
+  std::uint32_t page;
+  std::uint64_t birth;
+};
+#ifdef STORE_CACHE_ASAN
+__attribute__((no_sanitize("address")))
+#endif
+inline PageId
+id_in(const std::byte* frame) noexcept {
+  static_assert(offsetof(layout::PageHeader, page) % 4 == 0 && offsetof(layout::PageHeader, generation) % 8 == 0);
+  const auto* page = reinterpret_cast<const std::uint32_t*>(frame + offsetof(layout::PageHeader, page));
+  const auto* birth = reinterpret_cast<const std::uint64_t*>(frame + offsetof(layout::PageHeader, generation));
+  return {*page, *birth & kMask48};
+}
+
+// A block of hints: one for each child that a branch can have. Block 0 is shared by all branches that got none of their own.
+inline constexpr std::uint32_t kHintsPerBlock = 192;
 
 struct CacheState;  // the core and what only misses touch
 
@@ -94,6 +123,8 @@ struct CacheState;  // the core and what only misses touch
 struct CacheCore {
   CacheEntry* table = nullptr;
   FrameRecord* records = nullptr;
+  FrameState* states = nullptr;
+  std::uint32_t* hints = nullptr;
   std::byte* frames = nullptr;
   std::uint32_t table_mask = 0;
   std::uint8_t hash_shift = 0;
@@ -104,18 +135,21 @@ struct CacheCore {
 
   std::uint32_t home(std::uint32_t page) const noexcept { return (page * 0x9E3779B1u) >> hash_shift; }
 
-  // The frame that holds (page, birth), or kNoFrame. `match` is the part of the tag to compare with `tag`.
-  std::uint32_t find(std::uint32_t page, std::uint64_t tag, std::uint64_t match) const noexcept {
-    for (std::uint32_t i = home(page);; i = (i + 1) & table_mask) {
+  // Whether lookups of the page may take this frame, by the header of the page in it, which was verified when it was read.
+  bool holds(std::uint32_t frame, const PagePointer& pointer) const noexcept {
+    if (states[frame] == FrameState::hidden) return false;
+    const PageId id = id_in(frame_data(frame));
+    return id.page == pointer.page.value && (id.birth == pointer.birth.value || planted(Planted::birth_not_checked));
+  }
+  // The frame that holds the page, or kNoFrame.
+  std::uint32_t find_loaded(const PagePointer& pointer) const noexcept {
+    for (std::uint32_t i = home(pointer.page.value);; i = (i + 1) & table_mask) {
       const CacheEntry entry = table[i];
       if (entry.page == 0) return kNoFrame;  // first, so that nothing is found for a null pointer
-      if (entry.page == page && (records[entry.frame].tag & match) == tag) return entry.frame;
+      if (entry.page == pointer.page.value && holds(entry.frame, pointer)) return entry.frame;
     }
   }
-  std::uint32_t find_loaded(const PagePointer& pointer) const noexcept {
-    if (planted(Planted::birth_not_checked)) return find(pointer.page.value, 0, kFrameLoading);
-    return find(pointer.page.value, pointer.birth.value, kBirthMask | kFrameLoading);
-  }
+  std::uint32_t find_and_note(const PagePointer& pointer, std::uint32_t* hint) const noexcept;
   std::byte* frame_data(std::uint32_t frame) const noexcept { return frames + std::size_t{frame} * kPageBytes; }
   std::uint32_t frame_of(const std::byte* data) const noexcept {
     return static_cast<std::uint32_t>(static_cast<std::size_t>(data - frames) / kPageBytes);
@@ -141,7 +175,7 @@ struct CacheCore {
     STORE_VERIFY(record.pins > 0);
     if (--record.pins != 0) return;
     hide(frame);
-    if ((record.tag & kFrameUnreachable) != 0 || loads_without_frame != 0) [[unlikely]]
+    if ((record.flags & kFrameUnreachable) != 0 || loads_without_frame != 0) [[unlikely]]
       last_unpin(frame);
   }
   void last_unpin(std::uint32_t frame) noexcept;
@@ -246,39 +280,55 @@ class PageCache {
     detail::CacheCore& core = *core_;
     const std::uint32_t frame = core.find_loaded(pointer);
     if (frame == detail::kNoFrame) return {};
-    detail::FrameRecord& record = core.records[frame];
-    if (reuse == Reuse::likely) record.tag |= detail::kFrameReferenced;
-    ++record.pins;
+    if (reuse == Reuse::likely) core.states[frame] = detail::FrameState::referenced;
+    ++core.records[frame].pins;
     ++core.hits;
     core.expose(frame);
     return Pin(&core, core.frame_data(frame));
   }
 
   // The bytes of a resident page without a pin, else null: good until the caller suspends or calls anything on this cache
-  // but peek(), try_pin(), resident(), touch() and touch_record(). For a descent that cannot suspend.
-  const std::byte* peek(const PagePointer& pointer) noexcept {
-    detail::CacheCore& core = *core_;
-    const std::uint32_t frame = core.find_loaded(pointer);
-    if (frame == detail::kNoFrame) return nullptr;
-    detail::FrameRecord& record = core.records[frame];
-    if ((record.tag & detail::kFrameReferenced) == 0) record.tag |= detail::kFrameReferenced;
-    ++core.hits;
-    core.expose(frame);
-    return core.frame_data(frame);
+  // but peek(), pins, resident(), touch() and guess(). For a descent that cannot suspend.
+  const std::byte* peek(const PagePointer& pointer) noexcept { return use(core_->find_loaded(pointer)); }
+
+  // Pins what peek() just returned.
+  Pin pin_peeked(const std::byte* page) noexcept {
+    ++core_->records[core_->frame_of(page)].pins;
+    return Pin(core_, page);
+  }
+
+  // Where the frame of a branch's child was noted last. Good for as long as the branch's bytes are.
+  using Hint = std::uint32_t*;
+  // Requires: `branch` is what peek() returned, and a branch.
+  Hint hint(const std::byte* branch, std::uint32_t slot) const noexcept {
+    const detail::CacheCore& core = *core_;
+    const std::uint32_t block = core.records[core.frame_of(branch)].hints;
+    return core.hints + std::size_t{block} * detail::kHintsPerBlock + slot;
+  }
+  // Where the child's bytes lie, if it was not evicted since: to have them brought into the CPU's cache.
+  const std::byte* guess(Hint hint) const noexcept { return core_->frame_data(*hint); }
+  // As peek(pointer) of the child that `hint` is of.
+  const std::byte* peek(const PagePointer& pointer, Hint hint) noexcept {
+    const std::uint32_t frame = *hint;
+    if (core_->holds(frame, pointer)) [[likely]]
+      return use(frame);
+    return use(core_->find_and_note(pointer, hint));
+  }
+  // Brings in what pinning takes.
+  void touch_record(const std::byte* page) const noexcept {
+    __builtin_prefetch(&core_->records[core_->frame_of(page)], 1);
   }
 
   // Brings the table line of a page into the CPU's cache ahead of a lookup.
   void touch(PageNo page) const noexcept { __builtin_prefetch(&core_->table[core_->home(page.value)]); }
-  // Then the record; returns where the page's bytes lie, to be brought in as well. Only a hint, which may be of another
-  // version of the page; null when there is none.
-  const std::byte* touch_record(PageNo page) const noexcept {
+  // Then returns where the page's bytes lie, to be brought in as well. Only a guess, which may be of another version of the
+  // page or be read just now; null when there is none.
+  const std::byte* guess(PageNo page) const noexcept {
     const detail::CacheCore& core = *core_;
     for (std::uint32_t i = core.home(page.value);; i = (i + 1) & core.table_mask) {
       const detail::CacheEntry entry = core.table[i];
       if (entry.page == 0) return nullptr;
-      if (entry.page != page.value) continue;
-      __builtin_prefetch(&core.records[entry.frame], 1);
-      return core.frame_data(entry.frame);
+      if (entry.page == page.value) return core.frame_data(entry.frame);
     }
   }
 
@@ -329,6 +379,15 @@ class PageCache {
   std::size_t pinned_frames() const noexcept;
 
  private:
+  const std::byte* use(std::uint32_t frame) noexcept {
+    if (frame == detail::kNoFrame) return nullptr;
+    detail::CacheCore& core = *core_;
+    core.states[frame] = detail::FrameState::referenced;
+    ++core.hits;
+    core.expose(frame);
+    return core.frame_data(frame);
+  }
+
   detail::CacheCore* core_;
 };
 

@@ -58,10 +58,12 @@ class LeafView {
         count_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, count))),
         prefix_bytes_(load<std::uint16_t>(page + offsetof(layout::SlottedHeader, prefix_bytes))) {}
 
-  // Starts loading what find() reads, for the moment the page's address is known. Heads and offsets are the first 4
-  // lines of a leaf of 30 entries; 16 lines also set the hardware off towards the cells: measured with four levels
-  // out of the caches, 16 take a quarter off a lookup against 4, and 24 no more than 16.
-  static void prefetch(const std::byte* page) noexcept { detail::prefetch_lines<16>(page); }
+  // Starts loading heads and offsets of some 40 entries, which find() would otherwise wait for line by line. For the moment
+  // the page's address is known; prefetch_entry() then brings the one entry. Measured with a million keys: 16 lines, with
+  // which entries come along by chance, take a fifth longer when lookups go down together.
+  static void prefetch(const std::byte* page) noexcept { detail::prefetch_lines<5>(page); }
+  // The same for who reads entry after entry: this many lines also set the hardware off towards the rest.
+  static void prefetch_entries(const std::byte* page) noexcept { detail::prefetch_lines<16>(page); }
 
   std::uint32_t count() const noexcept { return count_; }
   std::string_view prefix() const noexcept { return text_at(page_ + detail::kSlottedHeaderBytes, prefix_bytes_); }
@@ -70,6 +72,13 @@ class LeafView {
   // Cost: a few cache lines of heads, one whole compare.
   Lookup find(std::string_view key) const noexcept {
     return detail::find_slot(heads(), 0, count_, prefix(), key, [this](std::uint32_t slot) { return suffix(slot); });
+  }
+
+  // Starts loading the cell that find() will compare.
+  void prefetch_entry(std::string_view key) const noexcept {
+    if (key.size() < prefix_bytes_) return;
+    const std::uint32_t head = detail::head_of(key.substr(prefix_bytes_));
+    __builtin_prefetch(cell_at(static_cast<std::uint32_t>(detail::heads_below(heads(), count_, head))));
   }
 
   // The key of a slot without the prefix. Requires, here and below: slot < count().

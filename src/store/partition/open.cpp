@@ -193,7 +193,7 @@ monterey::Task<> PartitionCore::load(const MetaCandidate& candidate) {
   if (!tree.empty()) {
     PageCache::Pin root = co_await cache_.pin(tree.page);
     if (page_level(root.data()) != tree.height - 1u)
-      throw_wrong_level(tree.page, tree.height - 1u, page_level(root.data()));
+      throw_wrong_level(tree.page.page, tree.height - 1u, page_level(root.data()));
   }
   // Last: a free list that is open cannot be opened again, for the older state after a rollback.
   co_await free_list_.open(allocator_of(meta));

@@ -58,12 +58,17 @@ inline constexpr std::uint64_t kLogRecordShare = 8;
 
 // Where a lookup without suspension ended.
 struct Found {
-  enum class Kind { absent, bytes, run, missing };
+  enum class Kind : std::uint8_t { absent, bytes, run, missing };
+
+  Found() noexcept : at{} {}
+
   Kind kind = Kind::absent;
-  std::string_view bytes;  // readable until the next suspension or call on the cache
-  bool in_leaf = false;    // bytes lie in the leaf that `at` names, else in a write buffer
-  OverflowRef run;
-  Descent at;  // missing: the page that is not resident
+  std::string_view bytes;           // readable until the next suspension or call on the cache
+  const std::byte* leaf = nullptr;  // bytes: the resident leaf in which they lie; null: they lie in a write buffer
+  union {
+    Descent at;       // missing: the page that is not resident
+    OverflowRef run;  // a value in a run
+  };
 };
 
 // A lookup of a get_many that must read from the device.

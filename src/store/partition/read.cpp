@@ -34,9 +34,15 @@ Found found_in_buffer(const EntryView& entry) {
   return found;
 }
 
-Found found_in_leaf(const std::byte* page, std::string_view key, const Descent& at) {
+Found missing_at(const Descent& at) {
   Found found;
+  found.kind = Found::Kind::missing;
   found.at = at;
+  return found;
+}
+
+Found found_in_leaf(const std::byte* page, std::string_view key) {
+  Found found;
   const LeafView leaf(page);
   const Lookup slot = leaf.find(key);
   if (!slot.found) return found;
@@ -47,7 +53,7 @@ Found found_in_leaf(const std::byte* page, std::string_view key, const Descent& 
   } else {
     found.kind = Found::Kind::bytes;
     found.bytes = value.bytes();
-    found.in_leaf = true;
+    found.leaf = page;
   }
   return found;
 }
@@ -72,62 +78,69 @@ std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key, co
 
 Found PartitionCore::find(std::string_view key, const View* view) {
   if (const auto entry = find_in_buffers(key, view)) return found_in_buffer(*entry);
-  Found found;
   const TreeRoot& tree = tree_at(view);
-  if (tree.empty()) return found;
-  found.at = Descent{tree.page, tree.height - 1u};
-  if (const std::byte* page = descend(cache_, key, found.at)) return found_in_leaf(page, key, found.at);
-  found.kind = Found::Kind::missing;
-  return found;
+  if (tree.empty()) return {};
+  Descent at{tree.page, tree.height - 1u};
+  const std::byte* leaf = descend(cache_, key, at);
+  return leaf != nullptr ? found_in_leaf(leaf, key) : missing_at(at);
 }
 
 // Looks up keys[first, first + count), at most kLanes, as far as pages are resident. All go down level by level, so that the
-// memory that one lookup waits for comes while the others are at work: first the cache's table, then record and page.
+// memory that one lookup waits for comes while the others are at work: of each page first what the search reads, then the
+// child's pointer, or the entry.
 void PartitionCore::find_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
                                   std::size_t count, PinnedValues& result, std::vector<Missed>& missed) {
   const TreeRoot& tree = tree_at(view);
   struct Lane {
     std::size_t index;
-    Descent at;
+    const std::byte* page;
+    std::uint32_t slot;
   };
   std::array<Lane, kLanes> lanes;
   std::size_t going = 0;
   const auto settle = [&](std::size_t index, const Found& found) {
     if (found.kind == Found::Kind::bytes) result[index].emplace(pin_value(found));
-    if (found.kind == Found::Kind::run) missed.push_back({index, found, tree.generation});
+    if (found.kind == Found::Kind::run || found.kind == Found::Kind::missing) {
+      missed.push_back({index, found, tree.generation});
+    }
   };
+  Descent at{tree.page, tree.height - 1u};
+  const std::byte* root = tree.empty() ? nullptr : visit(cache_, at);
   for (std::size_t index = first; index < first + count; ++index) {
     if (const auto entry = find_in_buffers(keys[index], view)) {
       settle(index, found_in_buffer(*entry));
+    } else if (root != nullptr) {
+      lanes[going++] = {index, root, 0};
     } else if (!tree.empty()) {
-      lanes[going++] = {index, Descent{tree.page, tree.height - 1u}};
+      settle(index, missing_at(at));
     }
   }
-  for (bool root = true; going > 0; root = false) {
-    for (std::size_t i = 0; i < going && !root; ++i) {
-      const std::byte* page = cache_.touch_record(lanes[i].at.page.page);
-      if (page == nullptr) continue;
-      lanes[i].at.level == 0 ? LeafView::prefetch(page) : BranchView::prefetch(page);
+  if (going == 0) return;
+  for (unsigned level = tree.height - 1u; level > 0; --level) {
+    for (Lane& lane : std::span(lanes).first(going)) {
+      const BranchView branch(lane.page);
+      lane.slot = branch.find_child(keys[lane.index]);
+      branch.prefetch_child(lane.slot);
+      prefetch_for_search(cache_.guess(cache_.hint(lane.page, lane.slot)), level - 1);
     }
     std::size_t kept = 0;
-    for (std::size_t i = 0; i < going; ++i) {
-      Lane lane = lanes[i];
-      const std::byte* page = visit(cache_, lane.at);
-      if (page == nullptr) {
-        Found found;
-        found.kind = Found::Kind::missing;
-        found.at = lane.at;
-        missed.push_back({lane.index, found, tree.generation});
-      } else if (lane.at.level == 0) {
-        settle(lane.index, found_in_leaf(page, keys[lane.index], lane.at));
+    for (Lane lane : std::span(lanes).first(going)) {
+      at = {BranchView(lane.page).child(lane.slot), level - 1};
+      lane.page = visit(cache_, at, cache_.hint(lane.page, lane.slot));
+      if (lane.page == nullptr) {
+        settle(lane.index, missing_at(at));
       } else {
-        const BranchView branch(page);
-        lane.at = {branch.child(branch.find_child(keys[lane.index])), lane.at.level - 1};
-        cache_.touch(lane.at.page.page);
         lanes[kept++] = lane;
       }
     }
     going = kept;
+  }
+  for (const Lane& lane : std::span(lanes).first(going)) {
+    LeafView(lane.page).prefetch_entry(keys[lane.index]);
+    cache_.touch_record(lane.page);
+  }
+  for (const Lane& lane : std::span(lanes).first(going)) {
+    settle(lane.index, found_in_leaf(lane.page, keys[lane.index]));
   }
 }
 
@@ -136,10 +149,10 @@ monterey::Task<PartitionCore::Value> PartitionCore::load_value(std::string_view 
   Value value;
   if (found.kind == Found::Kind::missing) {
     value.leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
-    found = found_in_leaf(value.leaf.data(), key, found.at);
+    found = found_in_leaf(value.leaf.data(), key);
   } else if (found.kind == Found::Kind::bytes) {
-    if (found.in_leaf) {
-      value.leaf = cache_.try_pin(found.at.page);
+    if (found.leaf != nullptr) {
+      value.leaf = cache_.pin_peeked(found.leaf);
     } else {
       value.memory = allocate_aligned(found.bytes.size());
       std::memcpy(value.memory.get(), found.bytes.data(), found.bytes.size());
@@ -165,8 +178,8 @@ PinnedValue PartitionCore::copy_value(std::string_view bytes) {
 }
 
 PinnedValue PartitionCore::pin_value(const Found& found) {
-  if (!found.in_leaf) return copy_value(found.bytes);
-  PageCache::Pin pin = cache_.try_pin(found.at.page);
+  if (found.leaf == nullptr) return copy_value(found.bytes);
+  PageCache::Pin pin = cache_.pin_peeked(found.leaf);
   PageCache::UserPin user = cache_.try_user_pin(pin);
   if (!user) return copy_value(found.bytes);
   const auto [cache, page] = std::move(user).release();
@@ -293,7 +306,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::get_into(std::string_v
   ++counters_.gets;
   if (found.kind == Found::Kind::missing) {
     const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
-    found = found_in_leaf(leaf.data(), key, found.at);
+    found = found_in_leaf(leaf.data(), key);
     if (found.kind == Found::Kind::absent) co_return std::nullopt;
     if (found.kind == Found::Kind::bytes) {
       copy_part(found.bytes, options.offset, into);

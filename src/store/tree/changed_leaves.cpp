@@ -17,7 +17,7 @@ monterey::Task<> ChangedLeaves::enter(ChangedLeaf page, unsigned level) {
   Level entered{std::make_unique<Page>(), level, 0, std::move(page.lower), std::move(page.upper)};
   {
     const PageCache::Pin pin = co_await cache_.pin(page.pointer, io_class_, Reuse::unlikely);
-    if (page_level(pin.data()) != level) throw_wrong_level(page.pointer, level, page_level(pin.data()));
+    if (page_level(pin.data()) != level) throw_wrong_level(page.pointer.page, level, page_level(pin.data()));
     std::memcpy(entered.page->data(), pin.data(), kPageBytes);
   }
   levels_.push_back(std::move(entered));

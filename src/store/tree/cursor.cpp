@@ -162,15 +162,15 @@ void TreeCursor::want_leaf(const BranchView& branch, std::uint32_t slot) {
 void TreeCursor::touch_beside(const BranchView& branch, std::uint32_t slot) const {
   const std::uint32_t step = toward_ == Toward::last || toward_ == Toward::before_key ? ~0u : 1u;
   if (slot + step < branch.count()) {
-    const std::byte* page = cache_.touch_record(branch.child(slot + step).page);
-    if (page != nullptr) LeafView::prefetch(page);
+    const std::byte* page = cache_.guess(branch.child(slot + step).page);
+    if (page != nullptr) LeafView::prefetch_entries(page);
   }
   if (slot + 2 * step < branch.count()) cache_.touch(branch.child(slot + 2 * step).page);
 }
 
 // Into the wanted page. Returns whether the move ends there.
 bool TreeCursor::enter(PageCache::Pin pin) {
-  if (page_level(pin.data()) != wanted_level_) throw_wrong_level(wanted_, wanted_level_, page_level(pin.data()));
+  if (page_level(pin.data()) != wanted_level_) throw_wrong_level(wanted_.page, wanted_level_, page_level(pin.data()));
   if (wanted_level_ > 0) {
     enter_branch(BranchView(pin.data()));
     return false;

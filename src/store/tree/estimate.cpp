@@ -29,7 +29,7 @@ class LeafCounter {
     const auto copy = std::make_unique<std::array<std::byte, kPageBytes>>();
     {
       const PageCache::Pin pin = co_await cache_.pin(page, io_class_);
-      if (page_level(pin.data()) != level) throw_wrong_level(page, level, page_level(pin.data()));
+      if (page_level(pin.data()) != level) throw_wrong_level(page.page, level, page_level(pin.data()));
       std::memcpy(copy->data(), pin.data(), kPageBytes);
     }
     const BranchView branch(copy->data());

@@ -14,7 +14,7 @@
 
 namespace store {
 
-[[noreturn]] void throw_wrong_level(const PagePointer& pointer, unsigned expected, unsigned found);
+[[noreturn]] void throw_wrong_level(PageNo page, unsigned expected, unsigned found);
 
 // Where a descent stands: before `page`, which has this level.
 struct Descent {
@@ -27,21 +27,39 @@ struct Descent {
 inline const std::byte* visit(PageCache& cache, const Descent& at) {
   const std::byte* page = cache.peek(at.page);
   if (page != nullptr && page_level(page) != at.level) [[unlikely]]
-    throw_wrong_level(at.page, at.level, page_level(page));
+    throw_wrong_level(at.page.page, at.level, page_level(page));
   return page;
+}
+
+// The same for the child of a branch, by its hint.
+inline const std::byte* visit(PageCache& cache, const Descent& at, PageCache::Hint hint) {
+  const std::byte* page = cache.peek(at.page, hint);
+  if (page != nullptr && page_level(page) != at.level) [[unlikely]]
+    throw_wrong_level(at.page.page, at.level, page_level(page));
+  return page;
+}
+
+inline void prefetch_for_search(const std::byte* page, unsigned level) noexcept {
+  level == 0 ? LeafView::prefetch(page) : BranchView::prefetch(page);
 }
 
 // Goes down from `at` while pages are resident. Returns the leaf's bytes, readable until the next call on the cache or
 // suspension, or null: then `at` names the page that is missing. Requires: a tree that is not empty.
 // Errors: corruption when a page is not of its parent's level less one.
 inline const std::byte* descend(PageCache& cache, std::string_view key, Descent& at) {
-  for (;;) {
-    const std::byte* page = visit(cache, at);
-    if (page == nullptr || at.level == 0) return page;
+  Descent here = at;  // in registers
+  const std::byte* page = visit(cache, here);
+  while (page != nullptr && here.level > 0) {
     const BranchView branch(page);
-    at.page = branch.child(branch.find_child(key));
-    --at.level;
+    const std::uint32_t slot = branch.find_child(key);
+    const PageCache::Hint hint = cache.hint(page, slot);
+    --here.level;
+    prefetch_for_search(cache.guess(hint), here.level);
+    here.page = branch.child(slot);
+    page = visit(cache, here, hint);
   }
+  at = here;
+  return page;
 }
 
 // The leaf that may hold `key`, pinned; loads what is missing from `at` on. `key` must live until the task ends.

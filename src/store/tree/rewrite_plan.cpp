@@ -73,7 +73,7 @@ monterey::Task<> RewritePlanner::push(PagePointer pointer, unsigned level, std::
   Level entered{std::make_unique<Page>(), level, 0, std::move(lower), branches_.size()};
   {
     const PageCache::Pin pin = co_await cache_.pin(pointer, io_class_);
-    if (page_level(pin.data()) != level) throw_wrong_level(pointer, level, page_level(pin.data()));
+    if (page_level(pin.data()) != level) throw_wrong_level(pointer.page, level, page_level(pin.data()));
     std::memcpy(entered.page->data(), pin.data(), kPageBytes);
   }
   branches_.push_back({pointer.page.value, above});

@@ -18,6 +18,7 @@
 #include <monterey/when_all.hpp>
 
 #include "store/cache/page_cache.hpp"
+#include "store/page/branch.hpp"
 #include "store/page/header.hpp"
 #include "store/page/leaf.hpp"
 #include "support/mem_block_device.hpp"
@@ -54,6 +55,13 @@ struct CacheUnderTest {
 
   PagePointer put(std::uint32_t number, std::uint64_t birth = 1) {
     return make_page(disk->block(PageNo(number)), number, birth);
+  }
+  // A branch of one child, which is none of this disk's.
+  PagePointer put_branch(std::uint32_t number) {
+    const BranchCell cells[] = {{"", PagePointer{PageNo(number + 1), 0, Generation(1), 0}}};
+    const PageBytes page = disk->block(PageNo(number));
+    encode_branch(cells, 1, page);
+    return seal_page(page, PageNo(number), Generation(1));
   }
   std::vector<PagePointer> put_range(std::uint32_t first, std::uint32_t count, std::uint64_t birth = 1) {
     std::vector<PagePointer> pointers;

@@ -17,7 +17,7 @@ constexpr std::uint32_t kPages = 60;
 
 class RandomRun {
  public:
-  explicit RandomRun(std::uint64_t seed) : random_(seed), t_(8 + random_() % 24, 1 + kPages), pins_of_(1 + kPages) {
+  explicit RandomRun(std::uint64_t seed) : random_(seed), t_(9 + random_() % 24, 2 + kPages), pins_of_(1 + kPages) {
     pointers_.resize(1 + kPages);
     for (std::uint32_t page = 1; page <= kPages; ++page) pointers_[page] = t_.put(page, 1);
     t_.disk->complete_by([this](const Operation&) {
@@ -26,10 +26,13 @@ class RandomRun {
   }
 
   Task<> run() {
+    branch_ = co_await t_.cache->pin(t_.put_branch(1 + kPages));
     std::vector<Task<>> tasks;
     for (int i = 0; i < 12; ++i) tasks.push_back(act());
     co_await monterey::when_all(std::move(tasks));
     co_await t_.cache->drain();
+    branch_.reset();
+    t_.cache->unmap(PageNo(1 + kPages));
     EXPECT_EQ(t_.cache->pinned_frames(), 0u);
     EXPECT_EQ(t_.cache->stats().loading, 0u);
     std::size_t resident = 0;
@@ -50,6 +53,10 @@ class RandomRun {
     for (int step = 0; step < 60; ++step) {
       const auto page = static_cast<std::uint32_t>(1 + random_() % kPages);
       const PagePointer pointer = pointers_[page];
+      // By a hint that other pages use, too.
+      if (const std::byte* found = t_.cache->peek(pointer, t_.cache->hint(branch_.data(), page % 3))) {
+        EXPECT_EQ(what_is(found), text(page, pointer.birth));
+      }
       switch (random_() % 9) {
         case 0: t_.cache->prefetch(pointer, IoClass::background, any_reuse()); break;
         case 8: {
@@ -93,6 +100,7 @@ class RandomRun {
 
   std::mt19937_64 random_;
   CacheUnderTest t_;
+  Pin branch_;
   std::vector<PagePointer> pointers_;
   std::vector<int> pins_of_;
 };

@@ -203,6 +203,73 @@ TEST(PageCache, NeverServesAnotherBirth) {
   });
 }
 
+TEST(PageCache, AHintLeadsToItsPageOrToTheTable) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(8);
+    const Pin branch = co_await t.cache->pin(t.put_branch(100));
+    const PageCache::Hint hint = t.cache->hint(branch.data(), 0);
+    EXPECT_NE(hint, t.cache->hint(branch.data(), 1));
+    const std::vector<PagePointer> pages = t.put_range(1, 50);
+    EXPECT_EQ(t.cache->peek(pages[0], hint), nullptr);
+    const std::byte* frame = (co_await t.cache->pin(pages[0])).data();
+    EXPECT_EQ(t.cache->peek(pages[0], hint), frame);
+    EXPECT_EQ(t.cache->guess(hint), frame) << "it was not noted";
+    EXPECT_EQ(t.cache->peek(pages[0], hint), frame);
+    // Another page, and another birth of this one, are not in that frame.
+    const std::byte* other = (co_await t.cache->pin(pages[1])).data();
+    EXPECT_EQ(t.cache->peek(pages[1], hint), other);
+    EXPECT_EQ(t.cache->peek(pages[0], hint), frame);
+    EXPECT_EQ(t.cache->peek(t.put(1, 2), hint), nullptr);
+    t.cache->unmap(PageNo(1));
+    EXPECT_EQ(t.cache->peek(pages[0], hint), nullptr) << "found after unmap()";
+    for (const PagePointer& page : pages)
+      static_cast<void>(co_await t.cache->pin(page.page == PageNo(1) ? pages[2] : page));
+    for (const PagePointer& page : pages) {
+      const std::byte* found = t.cache->peek(page, hint);
+      EXPECT_EQ(found != nullptr, t.cache->resident(page));
+      if (found == nullptr) continue;
+      EXPECT_EQ(what_is(found), std::to_string(page.page.value) + " of 1");
+    }
+  });
+}
+
+TEST(PageCache, AHintDoesNotShowAPageThatIsBeingRead) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(8);
+    const Pin branch = co_await t.cache->pin(t.put_branch(100));
+    const PageCache::Hint hint = t.cache->hint(branch.data(), 0);
+    const PagePointer page = t.put(1);
+    static_cast<void>(co_await t.cache->pin(page));
+    const std::byte* frame = t.cache->peek(page, hint);
+    t.cache->unmap(page.page);  // its frame is the next to be taken, and holds its bytes
+    t.disk->complete(MemDisk::Completion::held);
+    StartedPin reading(*t.cache, page);
+    EXPECT_EQ(t.cache->guess(hint), frame);
+    EXPECT_EQ(t.cache->peek(page, hint), nullptr);
+    t.disk->release_all();
+    co_await settle();
+    EXPECT_TRUE(reading.ended());
+    EXPECT_EQ(t.cache->peek(page, hint), frame);
+  });
+}
+
+TEST(PageCache, MoreBranchesThanHaveHintsOfTheirOwnAreFoundToo) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(128);
+    std::vector<Pin> branches;
+    for (std::uint32_t i = 0; i < 40; ++i) branches.push_back(co_await t.cache->pin(t.put_branch(100 + 2 * i)));
+    const std::vector<PagePointer> pages = t.put_range(1, 40);
+    for (const PagePointer& page : pages) static_cast<void>(co_await t.cache->pin(page));
+    for (int round = 0; round < 2; ++round) {
+      for (std::size_t i = 0; i < pages.size(); ++i) {
+        const std::byte* found = t.cache->peek(pages[i], t.cache->hint(branches[i].data(), 0));
+        EXPECT_EQ(what_is(found), std::to_string(i + 1) + " of 1");
+      }
+    }
+    branches.clear();
+  });
+}
+
 TEST(PageCache, NamesPageCheckAndDeviceOfADamagedPage) {
   on_core(kArena, []() -> Task<> {
     CacheUnderTest t(8);

@@ -428,7 +428,8 @@ TEST(Cost, GetManyOf64MissesHasAllReadsInFlightAtOnce) {
     EXPECT_TRUE(all_are_there(values));
     EXPECT_GE(disk->counts().max_reads_in_flight, 60u);
     EXPECT_EQ(disk->counts().blocks_read, 64u);
-    EXPECT_EQ(db.stats().cache_hits - hits, 2 * 64u) << "a page was looked for twice";
+    // The root once for each 16 lookups that go down together, each leaf once.
+    EXPECT_EQ(db.stats().cache_hits - hits, 64u / 16 + 64u) << "a page was looked for twice";
     co_await db.close();
   };
   run_in_cluster(ColdLeaves::config().buffer_config(), task);
