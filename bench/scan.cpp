@@ -16,6 +16,8 @@
 #include <store/store.hpp>
 #include <vector>
 
+#include "fio.hpp"
+#include "rounds.hpp"
 #include "scan_side.hpp"
 #include "workload.hpp"
 
@@ -23,7 +25,9 @@ namespace {
 
 using bench::Key;
 using bench::kKeys;
+using bench::median;
 using bench::ScanSum;
+using bench::seconds_since;
 
 constexpr std::size_t kCacheBytes = 256u << 20;
 constexpr std::uint64_t kShort = 100;
@@ -39,15 +43,6 @@ struct Options {
   int rounds = 5;
   std::uint64_t cold_mib = 2048;
 };
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
 
 // The rates of all rounds, by engine.
 using Rates = std::map<std::string, std::vector<double>>;
@@ -144,17 +139,8 @@ monterey::Task<> measure(store::Partition& db, const std::map<std::string, std::
 // What fio reads of a file in order, in bytes a second: the better of two ways to keep 4 MiB in flight and more.
 double fio_read_rate(const std::string& path) {
   double best = 0;
-  for (const char* shape : {"--bs=256k --iodepth=16", "--bs=1m --iodepth=8"}) {
-    const std::string command = fmt::format(
-        "fio --name=scan --filename={} --rw=read --direct=1 --ioengine=io_uring --readonly --minimal {}", path, shape);
-    std::FILE* const output = ::popen(command.c_str(), "r");
-    if (output == nullptr) throw std::runtime_error("cannot run fio");
-    char line[8192] = "";
-    const bool answered = std::fgets(line, sizeof line, output) != nullptr;
-    if (::pclose(output) != 0 || !answered) throw std::runtime_error("fio failed");
-    const char* field = line;
-    for (int i = 0; i < 6 && field != nullptr; ++i) field = std::strchr(field, ';') + 1;  // the seventh: KiB/s read
-    best = std::max(best, std::strtod(field, nullptr) * 1024);
+  for (const char* shape : {"--rw=read --bs=256k --iodepth=16", "--rw=read --bs=1m --iodepth=8"}) {
+    best = std::max(best, bench::fio_read_rate(path, shape));
   }
   return best;
 }
