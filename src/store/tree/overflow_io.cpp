@@ -122,7 +122,8 @@ struct PartRead {
     const auto head_bytes = static_cast<std::size_t>(direct_begin - part.offset);
     const auto tail_bytes = static_cast<std::size_t>(end - direct_end);
     const auto table_apart_bytes = static_cast<std::size_t>(is_table_apart ? run_end - table_begin : 0);
-    bounce = allocate_aligned(head_bytes + tail_bytes + table_apart_bytes);
+    const std::size_t bounce_bytes = head_bytes + tail_bytes + table_apart_bytes;
+    if (bounce_bytes > 0) bounce = allocate_aligned(bounce_bytes);
     pieces[0] = {part.offset, std::span(bounce.get(), head_bytes)};
     pieces[1] = {direct_begin, std::span(direct, static_cast<std::size_t>(direct_end - direct_begin))};
     pieces[2] = {direct_end, std::span(bounce.get() + head_bytes, tail_bytes)};
@@ -178,16 +179,16 @@ monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64
     return PageNo(static_cast<std::uint32_t>(run.first.value + byte / kPageBytes));
   };
   const std::span<const BlockSpan> memory(read.reads.data(), read.read_count);
-  std::vector<monterey::Task<>> reads;
-  if (memory.size() == 1) {
-    reads.push_back(device.read(block_at(read.part.offset), memory[0], io_class));
+  monterey::Task<> part = memory.size() == 1 ? device.read(block_at(read.part.offset), memory[0], io_class)
+                                             : device.read_scattered(block_at(read.part.offset), memory, io_class);
+  if (read.table_apart.memory.empty()) {
+    co_await std::move(part);
   } else {
-    reads.push_back(device.read_scattered(block_at(read.part.offset), memory, io_class));
-  }
-  if (!read.table_apart.memory.empty()) {
+    std::vector<monterey::Task<>> reads;
+    reads.push_back(std::move(part));
     reads.push_back(device.read(block_at(read.table_apart.begin), read.table_apart.memory, io_class));
+    co_await monterey::when_all(std::move(reads));
   }
-  co_await monterey::when_all(std::move(reads));
   if (!read.table.empty()) require_sound(device, run, verify_crc_table(read.table, run));
   const std::uint64_t end = read.part.offset + read.part.bytes;
   const std::uint64_t step = read.table.empty() ? run.length : kCrcChunkBytes;
