@@ -14,12 +14,19 @@ class Scan;
 namespace detail {
 class ScanCore;
 
+// What a scan stands at.
+struct ScanEntry {
+  std::string_view key;
+  std::string_view value;
+};
+
 class AdvanceOperation final : public Operation<AdvanceOperation, bool> {
  private:
   friend class store::Scan;
   friend class Operation<AdvanceOperation, bool>;
   explicit AdvanceOperation(ScanCore& core) : core_(core) {}
   bool try_now();
+  bool try_slowly();
   bool take() const { return result_; }
   monterey::Task<bool> later();
 
@@ -38,12 +45,15 @@ class Scan {
   // Goes to the next entry; false at the end of the range or the limit. Suspends between pages, for an overflow value, after a
   // flush, and for the preemption yield.
   // Errors: corruption and io_error end the scan, it never skips; closed after Partition::close().
-  [[nodiscard]] detail::AdvanceOperation advance();
+  [[nodiscard]] detail::AdvanceOperation advance() {
+    if (!core_) throw_moved_from();
+    return detail::AdvanceOperation(*core_);
+  }
 
   // The entry that the last advance() reached, both valid until the next advance() or seek(). The key lies in the scan's
   // own buffer, the value in the pinned page, unless it is an overflow value, which advance() read.
-  std::string_view key() const noexcept;
-  std::string_view value() const noexcept;
+  std::string_view key() const noexcept { return entry_->key; }
+  std::string_view value() const noexcept { return entry_->value; }
 
   // The next advance() goes to the first entry at or after `key` (at or before it in reverse), within the range.
   [[nodiscard]] monterey::Task<> seek(std::string key);
@@ -51,7 +61,10 @@ class Scan {
  private:
   friend class detail::ScanCore;
   explicit Scan(std::unique_ptr<detail::ScanCore> core);
+  [[noreturn]] static void throw_moved_from();
+
   std::unique_ptr<detail::ScanCore> core_;
+  const detail::ScanEntry* entry_;  // in it
 };
 
 }  // namespace store

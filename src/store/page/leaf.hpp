@@ -114,6 +114,11 @@ class LeafView {
     return {text_at(suffix, suffix_bytes),
             LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)))};
   }
+  // For LeafSteps: the page, and where the offset of a slot stands in it.
+  const std::byte* page() const noexcept { return page_; }
+  const std::byte* offset_place(std::uint32_t slot) const noexcept {
+    return heads() + detail::kHeadBytes * count_ + detail::kOffsetBytes * slot;
+  }
   // Whether the value lies in an overflow run.
   bool is_run(std::uint32_t slot) const noexcept {
     return (load<std::uint16_t>(cell_at(slot)) & detail::kCellIsRun) != 0;
@@ -125,9 +130,7 @@ class LeafView {
 
  private:
   const std::byte* heads() const noexcept { return page_ + detail::kSlottedHeaderBytes + prefix_bytes_; }
-  std::uint16_t offset_at(std::uint32_t slot) const noexcept {
-    return load<std::uint16_t>(heads() + detail::kHeadBytes * count_ + detail::kOffsetBytes * slot);
-  }
+  std::uint16_t offset_at(std::uint32_t slot) const noexcept { return load<std::uint16_t>(offset_place(slot)); }
   const std::byte* cell_at(std::uint32_t slot) const noexcept { return page_ + offset_at(slot); }
   static std::size_t suffix_bytes(const std::byte* cell) noexcept {
     return load<std::uint16_t>(cell) & static_cast<std::uint16_t>(~detail::kCellIsRun);

@@ -84,11 +84,11 @@ void ScanCore::leave_current() {
 }
 
 void ScanCore::take_tree_entry(const LeafView::Entry& entry) {
-  key_ = tree_key_.view();
+  entry_.key = tree_key_.view();
   if (entry.value.is_run()) {
     run_ = entry.value.run();
   } else {
-    value_ = entry.value.bytes();
+    entry_.value = entry.value.bytes();
   }
 }
 
@@ -113,7 +113,7 @@ bool ScanCore::skip_erased(std::string_view key) {
     }
     // Passed like one that was handed out: should the view move now, the scan goes on behind it.
     start_.assign(key);
-    key_ = start_;
+    entry_.key = start_;
     has_key_ = true;
     skip(source, *erased);
     return true;
@@ -164,7 +164,7 @@ ScanCore::Step ScanCore::settle() {
     tree_is_current_ = tree_valid && tree_key_.view() == *best;
     if (entry != nullptr && entry->kind == EntryKind::erase) {
       // Passed like one that was handed out: should the view move now, the scan goes on behind it.
-      key_ = entry->key;
+      entry_.key = entry->key;
       has_key_ = true;
       leave_current();
       continue;
@@ -174,11 +174,11 @@ ScanCore::Step ScanCore::settle() {
       take_tree_entry(tree_->entry());
       return Step::found;
     }
-    key_ = entry->key;
+    entry_.key = entry->key;
     if (entry->kind == EntryKind::run) {
       run_ = entry->run;
     } else {
-      value_ = entry->value;
+      entry_.value = entry->value;
     }
     return Step::found;
   }
@@ -196,26 +196,23 @@ ScanCore::Step ScanCore::step() {
   return settle();
 }
 
-// The usual step, between two entries of a leaf that is the only source.
-bool ScanCore::try_next_in_leaf() {
-  if (!in_leaf_ || moves_ != view_->moves || left_ == 0 || !partition_->is_open()) return false;
-  if (!tree_->step_in_leaf(options_.reverse ? -1 : +1)) return false;
-  const LeafView::Entry entry = tree_->entry();
-  tree_key_.set_suffix(entry.suffix);
-  take_tree_entry(entry);
-  return true;
+// The cursor and the limit catch up with the steps within the leaf, of which there are no more.
+void ScanCore::leave_leaf() {
+  const std::uint32_t taken = in_leaf_.take_taken();
+  in_leaf_.stop();
+  if (taken == 0) return;
+  tree_->skip(direction(), taken);
+  left_ -= taken;
 }
 
-std::optional<bool> ScanCore::try_advance() {
+std::optional<bool> ScanCore::try_advance_slowly() {
+  leave_leaf();
   Step result = Step::found;
-  if (!try_next_in_leaf()) {
-    in_leaf_ = false;
-    try {
-      result = step();
-    } catch (...) {
-      end_by(std::current_exception());
-      throw;
-    }
+  try {
+    result = step();
+  } catch (...) {
+    end_by(std::current_exception());
+    throw;
   }
   if (result == Step::wait || (result == Step::found && run_)) return std::nullopt;
   if (result == Step::end) {
@@ -227,16 +224,16 @@ std::optional<bool> ScanCore::try_advance() {
 }
 
 void ScanCore::found() {
-  in_leaf_ = buffers_.empty() && leaf_is_within_;
   has_key_ = true;
   target_.reset();
   --left_;
+  if (buffers_.empty() && leaf_is_within_) in_leaf_ = tree_->steps(direction(), left_);
 }
 
 void ScanCore::end() {
   done_ = true;
   has_key_ = false;
-  value_ = {};
+  entry_.value = {};
 }
 
 // try_advance() ran before it and could not finish; the sources are where it left them. An error, there or here, ends the
@@ -252,8 +249,8 @@ monterey::Task<bool> ScanCore::advance() {
 
 void ScanCore::end_by(std::exception_ptr error) {
   error_ = std::move(error);
-  in_leaf_ = false;
-  value_ = {};
+  in_leaf_.stop();
+  entry_.value = {};
 }
 
 monterey::Task<bool> ScanCore::find_next() {
@@ -280,7 +277,7 @@ monterey::Task<bool> ScanCore::find_next() {
     const PartitionCore::ReadHold hold(*partition, &*view_);
     const RunValue value = co_await read_run(partition->device(), *run_, monterey::IoClass::foreground);
     run_memory_ = value.memory;
-    value_ = value.view();
+    entry_.value = value.view();
     run_.reset();
   }
   found();
@@ -307,10 +304,10 @@ void ScanCore::reposition() {
     start_ = *target_;
     if (options_.reverse) start_.push_back('\0');  // at or before the target
   } else if (has_key_) {
-    start_.assign(key_);
-    key_ = start_;  // wherever it was
+    start_.assign(entry_.key);
+    entry_.key = start_;  // wherever it was
     if (!options_.reverse) start_.push_back('\0');
-    key_ = std::string_view(start_).substr(0, key_.size());
+    entry_.key = std::string_view(start_).substr(0, entry_.key.size());
   } else if (options_.reverse) {
     bounded = to_.has_value();
     if (bounded) start_ = *to_;
@@ -339,7 +336,7 @@ void ScanCore::reposition() {
 monterey::Task<> ScanCore::seek(std::string key) {
   if (!partition_->is_open()) throw Error(Errc::closed, "the scan's partition is closed; open it again to scan");
   error_ = nullptr;
-  in_leaf_ = false;
+  leave_leaf();
   if (options_.reverse) {
     // The last key of the range is the one before `to`.
     if (to_ && key >= *to_) {
@@ -352,7 +349,7 @@ monterey::Task<> ScanCore::seek(std::string key) {
     target_ = std::max(std::move(key), from_);
   }
   done_ = to_ && *to_ <= from_;
-  value_ = {};
+  entry_.value = {};
   positioned_ = false;
   if (done_) co_return;
   const auto partition = partition_;
@@ -364,8 +361,15 @@ monterey::Task<> ScanCore::seek(std::string key) {
   if (!must_reposition()) read_tree_key();
 }
 
+// The usual step alone, so that it needs no stack frame.
 bool AdvanceOperation::try_now() {
-  const std::optional<bool> result = core_.try_advance();
+  if (!core_.try_next_in_leaf()) return try_slowly();
+  result_ = true;
+  return true;
+}
+
+bool AdvanceOperation::try_slowly() {
+  const std::optional<bool> result = core_.try_advance_slowly();
   if (result) result_ = *result;
   return result.has_value();
 }
@@ -383,23 +387,16 @@ monterey::Task<bool> AdvanceOperation::later() {
 
 namespace store {
 
-Scan::Scan(std::unique_ptr<detail::ScanCore> core) : core_(std::move(core)) {}
+Scan::Scan(std::unique_ptr<detail::ScanCore> core) : core_(std::move(core)), entry_(&core_->entry()) {}
 Scan::Scan(Scan&&) noexcept = default;
 Scan& Scan::operator=(Scan&&) noexcept = default;
 Scan::~Scan() = default;
 
-namespace {
+void Scan::throw_moved_from() { throw Error(Errc::closed, "the scan handle is empty: it was moved from"); }
 
-detail::ScanCore& core_of(const std::unique_ptr<detail::ScanCore>& core) {
-  if (!core) throw Error(Errc::closed, "the scan handle is empty: it was moved from");
-  return *core;
+monterey::Task<> Scan::seek(std::string key) {
+  if (!core_) throw_moved_from();
+  return core_->seek(std::move(key));
 }
-
-}  // namespace
-
-detail::AdvanceOperation Scan::advance() { return detail::AdvanceOperation(core_of(core_)); }
-std::string_view Scan::key() const noexcept { return core_->key(); }
-std::string_view Scan::value() const noexcept { return core_->value(); }
-monterey::Task<> Scan::seek(std::string key) { return core_of(core_).seek(std::move(key)); }
 
 }  // namespace store

@@ -30,27 +30,22 @@ class KeyBuffer {
     std::memcpy(bytes_, prefix.data(), prefix.size());
     prefix_bytes_ = size_ = prefix.size();
   }
-  void set_suffix(std::string_view suffix) noexcept {
-    char* to = bytes_ + prefix_bytes_;
-    const char* from = suffix.data();
-    const std::size_t size = suffix.size();
-    size_ = prefix_bytes_ + size;
+  // Where a suffix goes, with room for the longest and for LeafSteps::kSlackBytes; set_suffix_bytes() then says how long it is.
+  char* suffix() noexcept { return bytes_ + prefix_bytes_; }
+  void set_suffix_bytes(std::size_t bytes) noexcept {
+    size_ = prefix_bytes_ + bytes;
     STORE_VERIFY(size_ <= kMaxKeyBytes);
-    if (size > 16) {
-      std::memcpy(to, from, size);
-    } else if (size >= 8) {  // two words that overlap, instead of a call
-      std::memcpy(to, from, 8);
-      std::memcpy(to + size - 8, from + size - 8, 8);
-    } else {
-      for (std::size_t i = 0; i < size; ++i) to[i] = from[i];
-    }
+  }
+  void set_suffix(std::string_view suffix) noexcept {
+    std::memcpy(this->suffix(), suffix.data(), suffix.size());
+    set_suffix_bytes(suffix.size());
   }
   std::string_view view() const noexcept { return {bytes_, size_}; }
 
  private:
   std::size_t prefix_bytes_ = 0;
   std::size_t size_ = 0;
-  char bytes_[kMaxKeyBytes];
+  char bytes_[kMaxKeyBytes + LeafSteps::kSlackBytes];
 };
 
 // The first key behind all keys with this prefix; nullopt when there is none.
@@ -72,15 +67,29 @@ class ScanCore {
   ~ScanCore();
 
   // One step without suspension; nullopt: await advance().
-  std::optional<bool> try_advance();
+  std::optional<bool> try_advance() {
+    if (try_next_in_leaf()) return true;
+    return try_advance_slowly();
+  }
+  // Its two parts, of which the second is called where the first returns false.
+  // The usual step, between two entries of a leaf that is the only source. No flush moves a view without buffers.
+  bool try_next_in_leaf() {
+    std::size_t suffix_bytes = 0;
+    if (!partition_->is_open() || !in_leaf_.step(tree_key_.suffix(), suffix_bytes, entry_.value)) return false;
+    tree_key_.set_suffix_bytes(suffix_bytes);
+    entry_.key = tree_key_.view();
+    return true;
+  }
+  std::optional<bool> try_advance_slowly();
   monterey::Task<bool> advance();
   // An error ends the scan until it is sought anew.
   void end_by(std::exception_ptr error);
   monterey::Task<> seek(std::string key);
 
   const View& view() const { return *view_; }
-  std::string_view key() const { return key_; }
-  std::string_view value() const { return value_; }
+  const ScanEntry& entry() const { return entry_; }
+  std::string_view key() const { return entry_.key; }
+  std::string_view value() const { return entry_.value; }
 
  private:
   enum class Step { found, end, wait };
@@ -89,7 +98,7 @@ class ScanCore {
   Step settle();
   Step settle_in_tree();
   void take_tree_entry(const LeafView::Entry& entry);
-  bool try_next_in_leaf();
+  void leave_leaf();
   void found();
   void end();
   bool skip_erased(std::string_view key);
@@ -101,6 +110,7 @@ class ScanCore {
   bool must_reposition() const { return !positioned_ || moves_ != view_->moves; }
   monterey::Task<> wait_for_tree();
   void read_tree_key();
+  int direction() const { return options_.reverse ? -1 : +1; }
   bool before(std::string_view a, std::string_view b) const { return options_.reverse ? a > b : a < b; }
 
   std::shared_ptr<PartitionCore> partition_;
@@ -115,7 +125,8 @@ class ScanCore {
   KeyBuffer tree_key_;                          // of the tree's cursor
   std::uint64_t tree_key_leaf_ = 0;             // its count of leaves, when tree_key_ got the leaf's prefix
   bool leaf_is_within_ = false;                 // all keys of the leaf are in the scan's range
-  bool in_leaf_ = false;          // nothing but the tree has entries, and the scan stands in a leaf within
+  LeafSteps
+      in_leaf_;  // where nothing but the tree has entries, and the scan stands in a leaf within; else none is left
   bool tree_moves_ = false;       // the tree's cursor has not arrived yet
   bool tree_is_current_ = false;  // which sources stand at the current key
   std::vector<bool> buffer_is_current_;
@@ -124,12 +135,11 @@ class ScanCore {
   bool positioned_ = false;
   std::uint64_t moves_ = 0;            // of the view, when the sources were positioned
   std::optional<std::string> target_;  // where seek() wants to start, until an entry was handed out from there
-  bool has_key_ = false;               // key_ was handed out: go on behind it
+  bool has_key_ = false;               // entry_.key was handed out: go on behind it
   bool done_ = false;
-  std::exception_ptr error_;  // what ended the scan
-  std::string_view key_;      // in tree_key_, in a write buffer, or in start_
-  std::string start_;         // where the sources were placed last
-  std::string_view value_;
+  std::exception_ptr error_;        // what ended the scan
+  ScanEntry entry_;                 // the key is in tree_key_, in a write buffer, or in start_
+  std::string start_;               // where the sources were placed last
   std::optional<OverflowRef> run_;  // of the current entry, to be read
   std::shared_ptr<std::byte[]> run_memory_;
 };

@@ -13,6 +13,7 @@
 // later step.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "store/cache/page_cache.hpp"
 #include "store/page/branch.hpp"
 #include "store/page/leaf.hpp"
+#include "store/page/leaf_steps.hpp"
 #include "store/tree/root.hpp"
 
 namespace store {
@@ -54,12 +56,15 @@ class TreeCursor {
   // Ends the move that has not arrived. Errors: corruption, io_error; the cursor is then invalid.
   monterey::Task<> arrive();
 
-  // The same within the leaf; false, and nothing has moved, at its end.
-  bool step_in_leaf(int direction) {
-    const std::uint32_t next = slot_ + static_cast<std::uint32_t>(direction);  // wraps below 0
-    if (next >= count_) return false;
-    slot_ = next;
-    return true;
+  // Steps to the entries of the leaf that lie in `direction` (+1 or -1), at most so many. The cursor stays where it is: skip()
+  // tells it how many were taken. Requires: valid(). They live until the cursor moves.
+  LeafSteps steps(int direction, std::uint64_t most) const {
+    const std::uint32_t left = direction > 0 ? count_ - 1 - slot_ : slot_;
+    return {LeafView(leaf_.data()), slot_, direction, static_cast<std::uint32_t>(std::min<std::uint64_t>(left, most))};
+  }
+  void skip(int direction, std::uint32_t entries) {
+    slot_ += static_cast<std::uint32_t>(direction) * entries;
+    STORE_ASSERT(slot_ < count_);
   }
 
   bool valid() const { return leaf_.data() != nullptr; }

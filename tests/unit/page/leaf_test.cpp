@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "page_samples.hpp"
+#include "store/page/leaf_steps.hpp"
 
 namespace store::test {
 namespace {
@@ -48,6 +49,70 @@ void expect_searches_agree(const LeafView& leaf, const LeafModel& model) {
     const Lookup found = leaf.find(sought);
     ASSERT_EQ(found, expected) << testing::PrintToString(sought) << " found in " << found.slot;
   }
+}
+
+// Walks from `slot` on as a scan does: LeafSteps, and where they do not take an entry, past it. Returns the entries that they took.
+std::uint32_t expect_steps_agree(const LeafView& leaf, std::uint32_t slot, int direction) {
+  std::string suffix(kMaxKeyBytes + LeafSteps::kSlackBytes, '?');
+  std::uint32_t taken = 0;
+  const auto left = [&] { return direction > 0 ? leaf.count() - 1 - slot : slot; };
+  while (left() > 0) {
+    LeafSteps steps(leaf, slot, direction, left());
+    std::size_t suffix_bytes = 0;
+    std::string_view value;
+    std::uint32_t at = slot;
+    while (steps.step(suffix.data(), suffix_bytes, value)) {
+      at += static_cast<std::uint32_t>(direction);
+      EXPECT_EQ(suffix.substr(0, suffix_bytes), leaf.suffix(at));
+      EXPECT_FALSE(leaf.is_run(at));
+      EXPECT_EQ(value, leaf.value(at).bytes());
+    }
+    EXPECT_EQ(steps.take_taken(), direction > 0 ? at - slot : slot - at);
+    EXPECT_EQ(steps.take_taken(), 0u);
+    taken += direction > 0 ? at - slot : slot - at;
+    slot = at;
+    if (left() > 0) slot += static_cast<std::uint32_t>(direction);
+  }
+  return taken;
+}
+
+TEST(Leaf, IsWalkedInStepsBothWays) {
+  std::uint64_t taken = 0;
+  std::uint64_t entries = 0;
+  for (std::uint64_t round = 0; round < 300; ++round) {
+    const std::uint64_t seed = seed_or(4) * 1'000'003 + round;
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    const LeafModel model = random_leaf(random, Generation(round));
+    PageBuffer page;
+    encode_leaf(cells_of(model), page.bytes());
+    const LeafView leaf(page.data());
+    if (leaf.count() == 0) continue;
+    const auto slot = static_cast<std::uint32_t>(random() % leaf.count());
+    taken += expect_steps_agree(leaf, slot, +1) + expect_steps_agree(leaf, slot, -1);
+    entries += leaf.count() - 1;
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(taken, entries / 3);  // runs are many in these leaves
+}
+
+TEST(Leaf, StepsStopWhereTheyAreTold) {
+  const std::vector<LeafCell> cells{{"a", LeafValue("1")}, {"b", LeafValue("2")}, {"c", LeafValue("3")}};
+  PageBuffer page;
+  encode_leaf(cells, page.bytes());
+  LeafSteps steps(LeafView(page.data()), 0, +1, 1);
+  std::string suffix(kMaxKeyBytes + LeafSteps::kSlackBytes, '?');
+  std::size_t suffix_bytes = 0;
+  std::string_view value;
+  EXPECT_TRUE(steps.step(suffix.data(), suffix_bytes, value));
+  EXPECT_EQ(value, "2");
+  EXPECT_FALSE(steps.step(suffix.data(), suffix_bytes, value));
+  EXPECT_EQ(value, "2");
+  EXPECT_EQ(steps.take_taken(), 1u);
+  steps = LeafSteps(LeafView(page.data()), 2, -1, 2);
+  EXPECT_TRUE(steps.step(suffix.data(), suffix_bytes, value));
+  steps.stop();
+  EXPECT_FALSE(steps.step(suffix.data(), suffix_bytes, value));
 }
 
 TEST(Leaf, HoldsWhatWasEncodedAndFindsAsAMapDoes) {
