@@ -222,11 +222,14 @@ void CacheState::start(Load& load, std::uint32_t frame) noexcept {
   }
 }
 
-void CacheState::begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
-                                Reuse reuse) noexcept {
+std::size_t CacheState::begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
+                                       Reuse reuse) noexcept {
   Together together;
+  std::size_t reading = 0;
   for (const PagePointer& pointer : pointers) {
-    if (pointer.is_null() || find_loaded(pointer) != kNoFrame || find_load(pointer) != nullptr) {
+    const bool is_resident = pointer.is_null() || find_loaded(pointer) != kNoFrame;
+    if (is_resident || find_load(pointer) != nullptr) {
+      if (!is_resident) ++reading;
       start_together(together);
       continue;
     }
@@ -243,8 +246,10 @@ void CacheState::begin_together(std::span<const PagePointer> pointers, monterey:
     }
     take_over(*load, frame);
     together.loads[together.count++] = load;
+    ++reading;
   }
   start_together(together);
+  return reading;
 }
 
 void CacheState::start_together(Together& together) noexcept {

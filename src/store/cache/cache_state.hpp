@@ -66,7 +66,8 @@ struct CacheState : CacheCore {
   // As begin(), but drops the load instead of waiting for a frame.
   void begin_at_once(Load& load) noexcept;
   // Begins loads of neighbouring blocks, as far as frames are to be had at once.
-  void begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class, Reuse reuse) noexcept;
+  // Returns how many of them are being read then.
+  std::size_t begin_together(std::span<const PagePointer> pointers, monterey::IoClass io_class, Reuse reuse) noexcept;
   // A load in line that nobody waits for any more.
   void give_up(Load& load) noexcept;
 

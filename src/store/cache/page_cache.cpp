@@ -78,8 +78,9 @@ void PageCache::prefetch(const PagePointer& pointer, monterey::IoClass io_class,
   }
 }
 
-void PageCache::prefetch_together(std::span<const PagePointer> pointers, monterey::IoClass io_class, Reuse reuse) {
-  state_of(core_).begin_together(pointers, io_class, reuse);
+std::size_t PageCache::prefetch_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
+                                         Reuse reuse) {
+  return state_of(core_).begin_together(pointers, io_class, reuse);
 }
 
 void PageCache::insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page, Reuse reuse) {

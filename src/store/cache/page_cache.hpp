@@ -344,10 +344,10 @@ class PageCache {
   void prefetch(const PagePointer& pointer, monterey::IoClass io_class, Reuse reuse = Reuse::likely);
 
   // The same for pages in neighbouring blocks, ascending, by one read for each stretch of them that is to be read.
-  // Requires: at most kMaxTogether. Should that read fail, each page is read by itself, so that none fails for another.
+  // Returns how many are being read now. Requires: at most kMaxTogether. Should that read fail, each page is read by itself, so that none fails for another.
   static constexpr std::size_t kMaxTogether = 64;
-  void prefetch_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
-                         Reuse reuse = Reuse::likely);
+  std::size_t prefetch_together(std::span<const PagePointer> pointers, monterey::IoClass io_class,
+                                Reuse reuse = Reuse::likely);
 
   // Puts a page that was just written into the cache, if a frame is to be had at once; drops what was known of the block
   // before. Requires: `page` is sealed and is what `pointer` vouches for. Never suspends.

@@ -326,7 +326,7 @@ void ScanCore::reposition() {
       buffers_.back().seek(start_);
     }
   }
-  tree_.emplace(partition_->cache(), view_->tree, options_.prefetch_pages);
+  tree_.emplace(partition_->cache(), view_->tree, options_.prefetch_pages, left_);
   tree_key_leaf_ = 0;
   tree_moves_ = options_.reverse ? !tree_->try_seek_before(bound) : !tree_->try_seek(start_);
   if (!tree_moves_) read_tree_key();

@@ -13,6 +13,7 @@ namespace store {
 namespace {
 
 constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
+constexpr std::uint32_t kFirstWindow = 4;  // leaves
 
 // Compares a key in two parts.
 int compare(std::string_view prefix, std::string_view suffix, std::string_view other) {
@@ -41,11 +42,11 @@ bool TreeCursor::Range::covers(std::string_view prefix, std::string_view first, 
   return compare(prefix, first, lower) >= 0 && (!has_upper || compare(prefix, last, upper) < 0);
 }
 
-TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages)
+TreeCursor::TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages, std::uint64_t entries)
     : cache_(cache),
       root_(root),
-      prefetch_limit_(static_cast<std::uint32_t>(std::min<std::size_t>(prefetch_pages, cache.transient_window() / 2))) {
-}
+      prefetch_limit_(static_cast<std::uint32_t>(std::min<std::size_t>(prefetch_pages, cache.transient_window() / 2))),
+      entries_(entries) {}
 
 void TreeCursor::Leaf::hold(PageCache& cache, PageCache::Pin pin) {
   pin_ = cache.try_user_pin(pin);
@@ -80,9 +81,7 @@ bool TreeCursor::start_at_root(Toward toward) {
   path_.reserve(root_.height);
   gathered_.clear();
   at_end_ = false;
-  leaves_in_a_row_ = 0;
-  prefetch_pages_ = 0;
-  ahead_ = 0;
+  start_read_ahead(0);
   if (root_.empty()) return true;
   child_ = Range{};
   toward_ = toward;
@@ -214,24 +213,37 @@ bool TreeCursor::settle_in_leaf() {
 
 // The cursor goes to the next leaf, which path_ leads to already.
 void TreeCursor::read_ahead(int direction) {
-  if (direction != direction_) {
-    direction_ = direction;
-    leaves_in_a_row_ = 0;
-    prefetch_pages_ = 0;
-    ahead_ = 0;
+  if (direction != direction_) start_read_ahead(direction);
+  const auto passes = [this](const PagePointer& leaf) {
+    entries_left_ -= std::min<std::uint64_t>(entries_left_, entry_count(leaf));
+  };
+  if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) {
+    passes(wanted_);
+    return;
   }
-  if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) return;
-  prefetch_pages_ = std::clamp(prefetch_pages_ * 2, 4u, std::max(prefetch_limit_, 4u));
   if (ahead_ > 0) --ahead_;
   if (ahead_ == 0) ahead_path_.assign(path_.begin(), path_.end());
-  if (ahead_ > prefetch_pages_ / 2) return;
-  while (ahead_ < prefetch_pages_) {
+  if (ahead_ > prefetch_pages_ / 2 || entries_left_ == 0) return;
+  prefetch_pages_ =
+      reads_ ? std::clamp(prefetch_pages_ * 2, kFirstWindow, std::max(prefetch_limit_, kFirstWindow)) : kFirstWindow;
+  reads_ = false;
+  while (ahead_ < prefetch_pages_ && entries_left_ > 0) {
     const std::optional<PagePointer> leaf = next_ahead();
     if (!leaf) break;
+    passes(*leaf);
     ask_for(*leaf);
     ++ahead_;
   }
   ask_for_gathered();
+}
+
+void TreeCursor::start_read_ahead(int direction) {
+  direction_ = direction;
+  leaves_in_a_row_ = 0;
+  prefetch_pages_ = 0;
+  ahead_ = 0;
+  entries_left_ = entries_;
+  reads_ = false;
 }
 
 void TreeCursor::ask_for(const PagePointer& leaf) {
@@ -245,7 +257,7 @@ void TreeCursor::ask_for(const PagePointer& leaf) {
 void TreeCursor::ask_for_gathered() {
   if (gathered_.empty()) return;
   if (direction_ < 0) std::ranges::reverse(gathered_);
-  cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely);
+  reads_ = cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely) > 0 || reads_;
   gathered_.clear();
 }
 
@@ -256,6 +268,7 @@ std::optional<PagePointer> TreeCursor::next_ahead() {
     const PageCache::Pin pin = cache_.try_pin(step.branch);
     if (!pin) {
       cache_.prefetch(step.branch, monterey::IoClass::background);
+      reads_ = true;
       return std::nullopt;
     }
     // Damage is for the cursor to report, when it comes here.

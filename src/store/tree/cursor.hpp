@@ -8,9 +8,10 @@
 // Every page that the cursor enters has to hold keys of its own range only, which its parents' separators bound: so keys ascend
 // from leaf to leaf and a walk ends, whatever pointers a crafted store has.
 //
-// Read-ahead: none for the first leaves; then twice as many of the following leaves at each step, up to the limit, over the
-// borders of branches, neighbouring blocks by one read. A branch that is not resident is asked for first, and its leaves at a
-// later step.
+// Read-ahead: none for the first leaves; then a window of the following leaves, over the borders of branches, neighbouring
+// blocks by one read. It is filled again when half of it is used, twice as wide each time up to the limit, but only as far as
+// the entries that are wanted reach, and it stays small while all it asks for is resident. A branch that is not resident is
+// asked for first, and its leaves at a later step.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +35,8 @@ namespace store {
 
 class TreeCursor {
  public:
-  TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages);
+  // `entries`: as many are wanted on the way, about; reads ahead for no more.
+  TreeCursor(PageCache& cache, TreeRoot root, std::uint32_t prefetch_pages, std::uint64_t entries);
 
   // To the first entry >= key, or, for seek_before, to the last entry < key (nullopt: the last of all). Returns whether it
   // has arrived. Errors: corruption; the cursor is then invalid.
@@ -128,6 +130,7 @@ class TreeCursor {
   void want_leaf(const BranchView& branch, std::uint32_t slot);
   void touch_beside(const BranchView& branch, std::uint32_t slot) const;
   void read_ahead(int direction);
+  void start_read_ahead(int direction);
   std::optional<PagePointer> next_ahead();
   void ask_for(const PagePointer& leaf);
   void ask_for_gathered();
@@ -136,6 +139,9 @@ class TreeCursor {
   TreeRoot root_;
   std::uint32_t prefetch_limit_;
   std::uint32_t prefetch_pages_ = 0;
+  const std::uint64_t entries_;     // wanted
+  std::uint64_t entries_left_ = 0;  // … that lie beyond the leaves asked for
+  bool reads_ = false;              // some of what was asked for last was not resident
   std::uint32_t leaves_in_a_row_ = 0;
   int direction_ = +1;                 // of the last leaves
   std::vector<Place> ahead_path_;      // of the leaf asked for last

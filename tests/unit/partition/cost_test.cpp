@@ -545,6 +545,51 @@ TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
   run_in_cluster(ColdLeaves::config().buffer_config(), task);
 }
 
+TEST(Cost, AScanReadsNoFurtherThanItsLimit) {
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    {
+      auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), ColdLeaves::config());
+      co_await put_all(db, keys_up_to(4'000), std::string(1000, 'v'));  // three or four a leaf
+      co_await db.close();
+    }
+    for (const bool reverse : {false, true}) {
+      auto db = co_await Partition::open(std::make_unique<MemBlockDevice>(disk), ColdLeaves::config());
+      disk->reset_counts();
+      auto scan = co_await db.scan("", std::nullopt, {.reverse = reverse, .limit = 300});
+      std::uint64_t entries = 0;
+      while (co_await scan.advance()) ++entries;
+      EXPECT_EQ(entries, 300u);
+      // Its share of the leaves, a few branches, and a leaf or two too many.
+      EXPECT_LE(disk->counts().blocks_read, db.stats().tree_pages * 300 / 4'000 + 12);
+      co_await db.close();
+    }
+  };
+  run_in_cluster(ColdLeaves::config().buffer_config(), task);
+}
+
+// What is resident is looked for a few leaves ahead, not a thousand.
+TEST(Cost, AShortCachedScanWithoutALimitLooksAtFewPages) {
+  const auto task = [&]() -> monterey::Task<> {
+    PartitionConfig config = ColdLeaves::config();
+    config.cache_pages = 4'096;
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(std::make_shared<MemDisk>()), config);
+    co_await put_all(db, keys_up_to(8'000), std::string(1000, 'v'));
+    co_await db.flush();
+    for (const bool is_warm : {false, true}) {
+      auto scan = co_await db.scan("", std::nullopt, {});
+      const std::uint64_t hits = db.stats().cache_hits;
+      for (int entries = 0; entries < (is_warm ? 100 : 8'000); ++entries) EXPECT_TRUE(co_await scan.advance());
+      if (!is_warm) continue;
+      EXPECT_LE(db.stats().cache_hits - hits, 50u * 6) << "of some 30 leaves";
+    }
+    co_await db.close();
+  };
+  PartitionConfig config = ColdLeaves::config();
+  config.cache_pages = 4'096;
+  run_in_cluster(config.buffer_config(), task);
+}
+
 monterey::Task<> put_value(Partition& db, std::string value) { co_await db.put("long", value); }
 
 TEST(Cost, ALongValueIsWrittenBySeveralWritesAtOnce) {
