@@ -288,7 +288,8 @@ class PageCache {
   }
 
   // The bytes of a resident page without a pin, else null: good until the caller suspends or calls anything on this cache
-  // but peek(), pins, resident(), touch() and guess(). For a descent that cannot suspend.
+  // but peek(), try_pin(), pin_peeked(), resident(), touch() and guess(); letting go of a pin counts as well. For a descent
+  // that cannot suspend.
   const std::byte* peek(const PagePointer& pointer) noexcept { return use(core_->find_loaded(pointer)); }
 
   // Pins what peek() just returned.

@@ -274,6 +274,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
                      PinnedValues& result, std::vector<Missed>& missed);
   monterey::Task<Value> load_value(std::string_view key, Found found);
   PinnedValue pin_value(const Found& found);
+  PinnedValue pin_value(std::string_view bytes, PageCache::Pin leaf);
   PinnedValue pin_value(Value value);
   static PinnedValue copy_value(std::string_view bytes);
   monterey::Task<> load_into(std::string_view key, const View* view, Missed missed, std::optional<PinnedValue>& result);

@@ -98,21 +98,20 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, const 
   };
   std::array<Lane, kLanes> lanes;
   std::size_t going = 0;
-  const auto settle = [&](std::size_t index, const Found& found) {
-    if (found.kind == Found::Kind::bytes) result[index].emplace(pin_value(found));
-    if (found.kind == Found::Kind::run || found.kind == Found::Kind::missing) {
-      missed.push_back({index, found, tree.generation});
-    }
+  const auto is_missing = [&](std::size_t index, const Descent& page) {
+    missed.push_back({index, missing_at(page), tree.generation});
   };
   Descent at{tree.page, tree.height - 1u};
   const std::byte* root = tree.empty() ? nullptr : visit(cache_, at);
   for (std::size_t index = first; index < first + count; ++index) {
     if (const auto entry = find_in_buffers(keys[index], view)) {
-      settle(index, found_in_buffer(*entry));
+      const Found found = found_in_buffer(*entry);
+      if (found.kind == Found::Kind::bytes) result[index].emplace(copy_value(found.bytes));
+      if (found.kind == Found::Kind::run) missed.push_back({index, found, tree.generation});
     } else if (root != nullptr) {
       lanes[going++] = {index, root, 0};
     } else if (!tree.empty()) {
-      settle(index, missing_at(at));
+      is_missing(index, at);
     }
   }
   if (going == 0) return;
@@ -128,7 +127,7 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, const 
       at = {BranchView(lane.page).child(lane.slot), level - 1};
       lane.page = visit(cache_, at, cache_.hint(lane.page, lane.slot));
       if (lane.page == nullptr) {
-        settle(lane.index, missing_at(at));
+        is_missing(lane.index, at);
       } else {
         lanes[kept++] = lane;
       }
@@ -139,8 +138,16 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, const 
     LeafView(lane.page).prefetch_entry(keys[lane.index]);
     cache_.touch_record(lane.page);
   }
-  for (const Lane& lane : std::span(lanes).first(going)) {
-    settle(lane.index, found_in_leaf(lane.page, keys[lane.index]));
+  // Each leaf is pinned before the first is let go of again: an unpin may give the frame to whoever waits for one.
+  std::array<PageCache::Pin, kLanes> pins;
+  for (std::size_t i = 0; i < going; ++i) pins[i] = cache_.pin_peeked(lanes[i].page);
+  for (std::size_t i = 0; i < going; ++i) {
+    const Found found = found_in_leaf(lanes[i].page, keys[lanes[i].index]);
+    if (found.kind == Found::Kind::bytes) {
+      result[lanes[i].index].emplace(pin_value(found.bytes, std::move(pins[i])));
+    } else if (found.kind == Found::Kind::run) {
+      missed.push_back({lanes[i].index, found, tree.generation});
+    }
   }
 }
 
@@ -179,19 +186,19 @@ PinnedValue PartitionCore::copy_value(std::string_view bytes) {
 
 PinnedValue PartitionCore::pin_value(const Found& found) {
   if (found.leaf == nullptr) return copy_value(found.bytes);
-  PageCache::Pin pin = cache_.pin_peeked(found.leaf);
-  PageCache::UserPin user = cache_.try_user_pin(pin);
-  if (!user) return copy_value(found.bytes);
+  return pin_value(found.bytes, cache_.pin_peeked(found.leaf));
+}
+
+PinnedValue PartitionCore::pin_value(std::string_view bytes, PageCache::Pin leaf) {
+  PageCache::UserPin user = cache_.try_user_pin(leaf);
+  if (!user) return copy_value(bytes);
   const auto [cache, page] = std::move(user).release();
-  return PinnedValue(found.bytes, RawPin{cache, page});
+  return PinnedValue(bytes, RawPin{cache, page});
 }
 
 PinnedValue PartitionCore::pin_value(Value value) {
   if (value.memory) return PinnedValue(value.bytes, std::move(value.memory));
-  PageCache::UserPin user = cache_.try_user_pin(value.leaf);
-  if (!user) return copy_value(value.bytes);
-  const auto [cache, page] = std::move(user).release();
-  return PinnedValue(value.bytes, RawPin{cache, page});
+  return pin_value(value.bytes, std::move(value.leaf));
 }
 
 bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result) {
