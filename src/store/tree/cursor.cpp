@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <store/error.hpp>
 
 #include "store/tree/lookup.hpp"
@@ -223,6 +224,10 @@ void TreeCursor::read_ahead(int direction) {
   }
   if (ahead_ > 0) --ahead_;
   if (ahead_ == 0) ahead_path_.assign(path_.begin(), path_.end());
+  if (ahead_ == 0 && entries_left_ == 0) {  // the way is longer: a buffer has erased some of what the leaves hold
+    entries_ += std::min(entries_, std::numeric_limits<std::uint64_t>::max() - entries_);
+    entries_left_ = entries_;
+  }
   if (ahead_ > prefetch_pages_ / 2 || entries_left_ == 0) return;
   prefetch_pages_ =
       reads_ ? std::clamp(prefetch_pages_ * 2, kFirstWindow, std::max(prefetch_limit_, kFirstWindow)) : kFirstWindow;

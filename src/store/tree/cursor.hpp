@@ -139,7 +139,7 @@ class TreeCursor {
   TreeRoot root_;
   std::uint32_t prefetch_limit_;
   std::uint32_t prefetch_pages_ = 0;
-  const std::uint64_t entries_;     // wanted
+  std::uint64_t entries_;           // wanted
   std::uint64_t entries_left_ = 0;  // … that lie beyond the leaves asked for
   bool reads_ = false;              // some of what was asked for last was not resident
   std::uint32_t leaves_in_a_row_ = 0;
