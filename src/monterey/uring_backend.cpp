@@ -16,6 +16,8 @@ constexpr unsigned kSubmissionEntries = 256;
 constexpr unsigned kCompletionEntries = 2048;
 constexpr unsigned kFewestEntries = 16;
 constexpr unsigned kFileSlots = 64;
+// Foreground operations that wait go to the kernel before the turn ends once they are this part of those in flight.
+constexpr std::size_t kEarlyShare = 8;
 // Newer than liburing 2.3: truncation came with Linux 6.9.
 constexpr int kOpcodeFtruncate = 55;
 
@@ -183,8 +185,22 @@ void UringBackend::unregister_file(int slot) noexcept {
 }
 
 void UringBackend::queue(IoOp& op) noexcept {
-  (op.io_class == IoClass::foreground ? foreground_ : background_).push(op);
   ++in_flight_;
+  if (op.io_class == IoClass::background) {
+    background_.push(op);
+    return;
+  }
+  foreground_.push(op);
+  ++foreground_waiting_;
+  if (issued_ != 0 && foreground_waiting_ >= issued_ / kEarlyShare && !reaping_) submit_early();
+}
+
+void UringBackend::submit_early() noexcept {
+  for (; !foreground_.empty() && is_transfer(foreground_.front().opcode) && room(); --foreground_waiting_) {
+    push(foreground_.pop());
+  }
+  // What the kernel did not take stays in the ring; the turn's call meets the same refusal and reports it.
+  io_uring_submit(&ring_);
 }
 
 // One submission entry stays free for the armed read.
@@ -239,7 +255,7 @@ void UringBackend::issue(IoOp& op) {
 }
 
 void UringBackend::fill_ring() {
-  while (!foreground_.empty() && room()) issue(foreground_.pop());
+  for (; !foreground_.empty() && room(); --foreground_waiting_) issue(foreground_.pop());
   BackgroundBudget budget;
   while (!background_.empty() && room() && budget.admits(background_.front())) {
     budget.charge(background_.front());
@@ -296,6 +312,7 @@ void UringBackend::reap() noexcept {
   unsigned head = 0;
   unsigned count = 0;
   io_uring_cqe* cqe = nullptr;
+  reaping_ = true;
   io_uring_for_each_cqe(&ring_, head, cqe) {
     ++count;
     void* const data = io_uring_cqe_get_data(cqe);
@@ -308,6 +325,7 @@ void UringBackend::reap() noexcept {
     finish(*static_cast<IoOp*>(data), cqe->res);
   }
   io_uring_cq_advance(&ring_, count);
+  reaping_ = false;
 }
 
 void UringBackend::turn(std::optional<TimePoint> wait_until) {

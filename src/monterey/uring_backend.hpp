@@ -1,6 +1,7 @@
 // The io_uring backend: one ring, driven by the thread that made it and by no other (requests of a thread that ends
 // are cancelled by the kernel). All that is queued goes to the kernel in one call a turn, together with the wait if
-// there is one. With DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel
+// there is one; only beside operations in flight a turn's foreground operations go in several calls, an eighth of
+// those in flight in each, so that the device does not run dry while the turn's tasks work (docs/decisions.md). With DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel
 // says in the ring's flags that some wait, so that a turn with nothing to submit and nothing ended enters not at all.
 // Source: man io_uring_setup(2), io_uring_enter(2), liburing 2.3.
 #pragma once
@@ -47,6 +48,7 @@ class UringBackend final : public IoBackend {
 
   bool room() const noexcept;
   void fill_ring();
+  void submit_early() noexcept;
   void issue(IoOp& op);
   void push(IoOp& op) noexcept;
   void arm_wake_read() noexcept;
@@ -63,6 +65,8 @@ class UringBackend final : public IoBackend {
   std::size_t in_flight_ = 0;  // queued or issued, wherever
   std::size_t issued_ =
       0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
+  std::size_t foreground_waiting_ = 0;  // in foreground_
+  bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted
   bool has_ftruncate_ = false;
   bool wake_armed_ = false;
   std::uint64_t wake_value_ = 0;       // what the armed read fills

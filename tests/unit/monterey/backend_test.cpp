@@ -1,11 +1,13 @@
 // The boundary between reactor and kernel, on each rung: operations end with the right results, one submission a
-// turn, no system call without need, the background budget, waits and wakes, and injected completions.
+// turn or an eighth of what is in flight, no system call without need, the background budget, waits and wakes, and injected completions.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <deque>
@@ -172,6 +174,42 @@ TEST_P(BackendTest, SixtyFourReadsAreOneSystemCallAndAnIdleTurnIsNone) {
   EXPECT_EQ(calls.total(), on_ring() ? 1u : 0u);
   EXPECT_EQ(calls.of(SYS_io_uring_enter), on_ring() ? 1u : 0u);
   ::close(fd);
+}
+
+// The reads of an empty pipe stay in flight until something is written to it.
+TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
+  backend_.reset();
+  constexpr std::size_t kInFlight = 24;
+  constexpr std::size_t kEighth = kInFlight / 8;
+  std::vector<std::uint64_t> calls_of_each;
+  for (std::size_t waiting = 1; waiting <= kEighth; ++waiting) {
+    const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
+      int ends[2];
+      if (::pipe(ends) != 0) return "no pipe";
+      backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
+      std::deque<Op> ops(kInFlight + kEighth);
+      std::array<std::byte, kInFlight + kEighth> memory{};
+      for (std::size_t i = 0; i < ops.size(); ++i) {
+        read_op(ops[i], ends[0], 0, &memory[i]);
+        ops[i].length = 1;
+      }
+      for (std::size_t i = 0; i < kInFlight; ++i) backend_->queue(ops[i]);
+      backend_->turn(std::nullopt);
+      if (on_ring()) window.open();  // worker threads make a call for every operation
+      for (std::size_t i = 0; i < waiting; ++i) backend_->queue(ops[kInFlight + i]);
+      window.close();
+      for (std::size_t i = waiting; i < kEighth; ++i) backend_->queue(ops[kInFlight + i]);
+      if (::write(ends[1], memory.data(), memory.size()) != static_cast<ssize_t>(memory.size())) return "a short write";
+      if (!drain()) return "the reads did not end";
+      ::close(ends[0]);
+      ::close(ends[1]);
+      return "";
+    });
+    ASSERT_TRUE(calls.counted) << calls.failure;
+    EXPECT_EQ(calls.total(), calls.of(SYS_io_uring_enter));
+    calls_of_each.push_back(calls.total());
+  }
+  EXPECT_THAT(calls_of_each, testing::ElementsAre(0, 0, on_ring() ? 1 : 0));
 }
 
 TEST_P(BackendTest, MoreOperationsThanTheRingTakesAllEnd) {
