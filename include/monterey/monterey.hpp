@@ -10,5 +10,6 @@
 #include <monterey/spawn.hpp>
 #include <monterey/sync.hpp>
 #include <monterey/task.hpp>
+#include <monterey/task_class.hpp>
 #include <monterey/time.hpp>
 #include <monterey/when_all.hpp>

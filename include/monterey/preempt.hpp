@@ -28,6 +28,7 @@
 // What await_ready() found must be held (pinned) across the park: after it the world may have changed.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <coroutine>
 #include <monterey/detail/ready.hpp>
@@ -47,16 +48,16 @@ namespace detail {
 class [[nodiscard]] Yield {
  public:
   enum class When : std::uint8_t { always, budget_used };
-  explicit Yield(When when) noexcept : when_(when) {}
+  explicit Yield(When when, std::int32_t units = 0) noexcept : when_(when), units_(units) {}
 
-  // A computing loop's round costs more than a ready await: it takes eight units.
-  bool await_ready() noexcept { return when_ == When::budget_used && !consume_budget(8); }
+  bool await_ready() noexcept { return when_ == When::budget_used && !consume_budget(units_); }
   void await_suspend(std::coroutine_handle<> caller) noexcept { node_.park(caller); }
   void await_resume() noexcept {}
 
  private:
   ReadyNode node_;
   When when_;
+  std::int32_t units_;
 };
 
 }  // namespace detail
@@ -64,7 +65,11 @@ class [[nodiscard]] Yield {
 // Suspends once: every task that is ready now runs before the caller does again. Never fails, also during shutdown.
 inline detail::Yield yield() noexcept { return detail::Yield(detail::Yield::When::always); }
 
-// For loops that compute: suspends once if the budget is used up. A round should cost less than 10 µs.
-inline detail::Yield maybe_yield() noexcept { return detail::Yield(detail::Yield::When::budget_used); }
+// For loops that compute: suspends once if the budget is used up. `round` is about what the loop's round costs; one that costs
+// more than kTaskBudget is to be cut up.
+inline detail::Yield maybe_yield(std::chrono::microseconds round = std::chrono::microseconds(10)) noexcept {
+  const auto share = static_cast<std::int32_t>(round * kBudgetUnits / kTaskBudget);
+  return detail::Yield(detail::Yield::When::budget_used, std::max<std::int32_t>(1, share));
+}
 
 }  // namespace monterey

@@ -44,7 +44,10 @@ class RootPromiseBase {
   }
   bool ended() const noexcept { return ended_; }
   void park(std::coroutine_handle<> joiner) noexcept { node_.park(joiner); }
-  void set_joiner(std::coroutine_handle<> joiner) noexcept { joiner_ = joiner; }
+  void set_joiner(std::coroutine_handle<> joiner) noexcept {
+    joiner_ = joiner;
+    joiner_class_ = core_state.task_class;
+  }
   void forget_joiner() noexcept {
     joiner_ = nullptr;
     if (ended_) node_.cancel();
@@ -56,13 +59,18 @@ class RootPromiseBase {
   bool end() noexcept {
     ended_ = true;
     Reactor::current().task_ended(kind_);
-    if (joiner_) node_.park(joiner_);
+    if (joiner_) {
+      node_.handle = joiner_;
+      node_.task_class = joiner_class_;
+      node_.wake();
+    }
     return detached_;
   }
 
  private:
   ReadyNode node_;  // for the start, then for the joiner
   std::coroutine_handle<> joiner_;
+  TaskClass joiner_class_ = TaskClass::foreground;
   TaskKind kind_ = TaskKind::user;
   bool ended_ = false;
   bool detached_ = false;
@@ -174,7 +182,7 @@ class JoinHandle {
   std::coroutine_handle<Promise> root_;
 };
 
-// Starts `task` on this core. Errors: invalid_argument outside a core of a running Cluster.
+// Starts `task` on this core, in the class of the task that calls. Errors: invalid_argument outside a core of a running Cluster.
 template <class T>
 JoinHandle<T> spawn(Task<T> task) {
   return detail::spawn_root(std::move(task), detail::TaskKind::user);
@@ -214,7 +222,6 @@ class RemoteCallBase : public CoreMessage {
   unsigned to_;
   unsigned caller_core_ = 0;
   ReadyNode node_;
-  std::coroutine_handle<> caller_;
 };
 
 template <class T, class Fn>
@@ -247,7 +254,7 @@ void require_core(unsigned core);
 
 }  // namespace detail
 
-// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. `fn` is kept here until the task
+// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. It begins in the foreground there. `fn` is kept here until the task
 // has ended, so a capturing lambda may be the coroutine; it is called there. Inside an await expression with g++ 12
 // pass a closure that is trivially destructible, or a named one: it destroys other temporaries twice.
 // Errors: invalid_argument if there is no such core; those of fn's task through the handle.

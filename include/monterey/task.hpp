@@ -28,12 +28,11 @@ namespace detail {
 
 // Resumes one coroutine when several tasks have ended; see when_all.hpp.
 struct Latch {
-  ReadyNode node;
-  std::coroutine_handle<> waiter;  // null while tasks are still being started
+  ReadyNode node;  // holds nothing while tasks are still being started
   std::size_t left = 0;
 
   void arrive() noexcept {
-    if (--left == 0 && waiter) node.park(waiter);
+    if (--left == 0 && node.handle) node.wake();
   }
 };
 
@@ -53,7 +52,7 @@ class TaskPromiseBase : public ReadyNode {
       if (promise.latch_ != nullptr) {
         promise.latch_->arrive();
       } else if (promise.handle) {
-        promise.park(promise.handle);
+        promise.wake();
       }
     }
     void await_resume() noexcept {}
@@ -65,23 +64,30 @@ class TaskPromiseBase : public ReadyNode {
   bool finished() const noexcept { return finished_; }
   // Starts `self`; returns whether it still runs and will resume `parent`.
   bool start(std::coroutine_handle<> self, std::coroutine_handle<> parent) {
-    self.resume();
+    run(self);
     if (finished_) {
       if (!consume_budget(1)) [[likely]]
         return false;
       park(parent);
       return true;
     }
-    handle = parent;
+    hold(parent);
     return true;
   }
   // Starts `self`, which arrives at `latch` when it ends.
   void start(std::coroutine_handle<> self, Latch& latch) {
     latch_ = &latch;
-    self.resume();
+    run(self);
   }
 
  private:
+  // Up to its first suspension. The class that it gives itself is not its starter's.
+  static void run(std::coroutine_handle<> self) {
+    const TaskClass starters = core_state.task_class;
+    self.resume();
+    core_state.task_class = starters;
+  }
+
   Latch* latch_ = nullptr;
   bool finished_ = false;
 };

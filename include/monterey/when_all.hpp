@@ -29,7 +29,7 @@ class [[nodiscard]] StartAll {
       latch_.node.park(waiter);
       return true;
     }
-    latch_.waiter = waiter;
+    latch_.node.hold(waiter);
     return true;
   }
   void await_resume() noexcept {}

@@ -55,7 +55,7 @@ Operation::Operation(const OpenFileRef& file) : file_(file) {
 }
 
 Operation::~Operation() {
-  if (--file_->operations == 0 && file_->closer) file_->closer_node.park(std::exchange(file_->closer, nullptr));
+  if (--file_->operations == 0 && file_->closer.handle) file_->closer.wake();
 }
 
 namespace {
@@ -235,7 +235,7 @@ class OperationsEnded {
  public:
   explicit OperationsEnded(OpenFile& file) noexcept : file_(file) {}
   bool await_ready() const noexcept { return file_.operations == 0; }
-  void await_suspend(std::coroutine_handle<> closer) noexcept { file_.closer = closer; }
+  void await_suspend(std::coroutine_handle<> closer) noexcept { file_.closer.hold(closer); }
   void await_resume() const noexcept {}
 
  private:

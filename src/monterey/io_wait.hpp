@@ -20,7 +20,7 @@ class IoWait : public IoOp {
 
   bool await_ready() const noexcept { return false; }
   void await_suspend(std::coroutine_handle<> caller) noexcept {
-    caller_ = caller;
+    node_.hold(caller);
     in_flight_ = true;
     Reactor::current().backend().queue(*this);
   }
@@ -31,11 +31,10 @@ class IoWait : public IoOp {
   static void ended(IoOp& op) noexcept {
     auto& self = static_cast<IoWait&>(op);
     self.in_flight_ = false;
-    self.node_.park(self.caller_);
+    self.node_.wake();
   }
 
   ReadyNode node_;
-  std::coroutine_handle<> caller_;
   bool in_flight_ = false;
 };
 

@@ -30,8 +30,7 @@ struct OpenFile {
   bool closing = false;
   std::uint32_t users = 0;
   std::uint32_t operations = 0;
-  std::coroutine_handle<> closer;  // waits for `operations` to be 0
-  ReadyNode closer_node;
+  ReadyNode closer;  // waits for `operations` to be 0
 };
 
 // One operation, from its start to its end. Errors: closed.

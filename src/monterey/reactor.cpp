@@ -14,15 +14,12 @@ namespace monterey::detail {
 constinit thread_local CoreState core_state;
 
 // Out of line, so that who parks needs no reactor.hpp.
-void ReadyNode::park(std::coroutine_handle<> coroutine) noexcept {
-  handle = coroutine;
-  Reactor::current().make_ready(*this);
-}
+void ReadyNode::wake() noexcept { Reactor::current().make_ready(*this); }
 
 void ReadyNode::forget() noexcept {
   // A reactor that ends unqueues what is left in it, so a queued node has a living reactor: this core's.
   STORE_ASSERT(core_state.reactor != nullptr);
-  const bool found = core_state.reactor->ready_.remove(*this);
+  const bool found = core_state.reactor->queue_of(*this).remove(*this);
   STORE_ASSERT(found);
 }
 
@@ -74,7 +71,8 @@ Reactor::Reactor(IoBackend& backend, const ReactorOptions& options)
 Reactor::~Reactor() {
   // Whoever was left waiting may be destroyed later.
   timers_.forget_all();
-  while (!ready_.empty()) ready_.pop();
+  while (!foreground_.empty()) foreground_.pop();
+  while (!background_.empty()) background_.pop();
   stop_recycling_frames();
 }
 
@@ -91,9 +89,11 @@ void Reactor::turn(Idle idle) {
   if (!stopping_ && group_->stopping()) begin_stop();
   group_->deliver(core_);
   fire_timers();
-  run_slice();
+  run_slice(foreground_, kForegroundSlice);
+  run_slice(background_, kBackgroundSlice);
+  core_state.task_class = TaskClass::foreground;
   group_->publish(core_);
-  if (idle == Idle::wait && ready_.empty() && !finished()) {
+  if (idle == Idle::wait && !has_ready() && !finished()) {
     // What another core published after deliver() has woken the backend: the wait then ends at once.
     backend_.turn(timers_.empty() ? TimePoint::max() : timers_.earliest());
     turns_since_poll_ = 0;
@@ -123,24 +123,29 @@ void Reactor::drop_hold() noexcept {
   if (std::exchange(holds_, false)) task_ended(TaskKind::user);
 }
 
-void Reactor::run_slice() {
-  if (ready_.empty()) return;
+void Reactor::run_slice(ReadyQueue& queue, const Slice& slice) {
+  if (queue.empty()) return;
   slice_over_ = false;
   const TimePoint begin = looked_at_ = now();
   for (unsigned resumed = 1;; ++resumed) {
-    resume_next();
-    if (ready_.empty() || slice_over_ || resumed == kSliceResumes) return;
-    if (resumed % kSliceLook != 0) continue;
+    ReadyNode& node = take_next(queue);
+    // A perturbed run asks at every ready await, so its budget is always used up.
+    core_state.budget_left = perturbation_ == nullptr ? kBudgetUnits : 0;
+    core_state.task_class = node.task_class;
+    node.handle.resume();
+    if (queue.empty() || slice_over_ || resumed == slice.resumes) return;
+    if (resumed % slice.resumes_a_look != 0) continue;
     looked_at_ = now();
-    if (looked_at_ - begin >= kSlice || backend_.completions_pending()) return;
+    if (looked_at_ - begin >= slice.time || backend_.completions_pending()) return;
   }
 }
 
-void Reactor::resume_next() {
-  // A perturbed run asks at every ready await, so its budget is always used up.
-  core_state.budget_left = perturbation_ == nullptr ? kBudgetUnits : 0;
-  ReadyNode& node = perturbation_ == nullptr ? ready_.pop() : ready_.pop_at(perturbation_->choose(ready_.size()));
-  node.handle.resume();
+// A perturbed run takes from either queue, whichever has its turn: every order of ready tasks is a possible one.
+ReadyNode& Reactor::take_next(ReadyQueue& queue) noexcept {
+  if (perturbation_ == nullptr) return queue.pop();
+  const std::size_t chosen = perturbation_->choose(foreground_.size() + background_.size());
+  if (chosen < foreground_.size()) return foreground_.pop_at(chosen);
+  return background_.pop_at(chosen - foreground_.size());
 }
 
 bool budget_exhausted() noexcept {

@@ -8,7 +8,7 @@
 namespace monterey::detail {
 
 void RemoteCallBase::await_suspend(std::coroutine_handle<> caller) noexcept {
-  caller_ = caller;
+  node_.hold(caller);
   deliver = deliver_call;
   Reactor::current().send(to_, *this);
 }
@@ -41,7 +41,7 @@ void RemoteCallBase::reply() noexcept {
 
 void RemoteCallBase::deliver_reply(CoreMessage& message) noexcept {
   auto& call = static_cast<RemoteCallBase&>(message);
-  call.node_.park(call.caller_);
+  call.node_.wake();
 }
 
 void require_core(unsigned core) {

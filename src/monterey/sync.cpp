@@ -26,7 +26,7 @@ bool WaitNode::suspend(WaitQueue& queue, std::coroutine_handle<> waiter, Abortab
     }
     reactor.add_abortable(*this);
   }
-  ready_.handle = waiter;
+  ready_.hold(waiter);
   queue.hooks_.push_back(static_cast<QueueHook&>(*this));
   return true;
 }
@@ -40,7 +40,7 @@ void WaitNode::take_or_throw(const char* what) {
 void WaitNode::end(Wake wake) noexcept {
   cancel();
   wake_ = wake;
-  ready_.park(ready_.handle);
+  ready_.wake();
 }
 
 void WaitNode::cancel() noexcept {

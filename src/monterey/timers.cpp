@@ -15,7 +15,7 @@ bool Sleep::await_suspend(std::coroutine_handle<> waiter) {
     return true;
   }
   reactor.add_timer(*this);
-  ready_.handle = waiter;
+  ready_.hold(waiter);
   return true;
 }
 
@@ -81,7 +81,7 @@ void TimerHeap::end_first(Wake wake) noexcept {
   Sleep& sleep = *heap_.front();
   remove(sleep);
   sleep.wake_ = wake;
-  sleep.ready_.park(sleep.ready_.handle);
+  sleep.ready_.wake();
 }
 
 }  // namespace monterey::detail

@@ -1,6 +1,6 @@
-// The loop of one core: ready queue, timers, messages from other cores, and one IoBackend::turn() per loop turn. A
-// turn takes messages of other cores, fires timers, resumes ready coroutines for a bounded slice, publishes its own
-// messages (one wake per burst) and gives the backend its turn, waiting in it only when nothing is ready. While only
+// The loop of one core: ready queues, timers, messages from other cores, and one IoBackend::turn() per loop turn. A
+// turn takes messages of other cores, fires timers, resumes ready coroutines for a bounded slice of each class
+// (task_class.hpp), publishes its own messages (one wake per burst) and gives the backend its turn, waiting in it only when nothing is ready. While only
 // ready tasks run and no I/O is outstanding no system call is made, but for a poll every kPollTurns.
 //
 // A Reactor is owned by its core's thread; but it needs no thread of its own: a test or a simulator makes one from
@@ -148,8 +148,8 @@ class Reactor {
   // Errors: invalid_argument outside a core; `caller` is named in the text.
   static Reactor& require_current(const char* caller);
 
-  void make_ready(ReadyNode& node) noexcept { ready_.push(node); }
-  bool has_ready() const noexcept { return !ready_.empty(); }
+  void make_ready(ReadyNode& node) noexcept { queue_of(node).push(node); }
+  bool has_ready() const noexcept { return !foreground_.empty() || !background_.empty(); }
   // When the earliest timer is due; for whoever drives the turns of several reactors and their clock.
   std::optional<TimePoint> next_timer() const noexcept {
     return timers_.empty() ? std::nullopt : std::optional(timers_.earliest());
@@ -198,13 +198,22 @@ class Reactor {
   friend class ReadyNode;
   friend bool budget_exhausted() noexcept;
 
-  static constexpr unsigned kSliceResumes = 128;  // coroutines resumed between two looks at anything else
-  static constexpr unsigned kSliceLook = 8;       // and between two looks at the clock
-  static constexpr std::chrono::microseconds kSlice{200};
+  // How much of one class is resumed before anything else is looked at, and how often the clock is.
+  struct Slice {
+    unsigned resumes;
+    unsigned resumes_a_look;
+    std::chrono::microseconds time;
+  };
+  // A step of a background task costs as much as many of a foreground task, so each is followed by a look.
+  static constexpr Slice kForegroundSlice{128, 8, std::chrono::microseconds(200)};
+  static constexpr Slice kBackgroundSlice{128, 1, std::chrono::microseconds(100)};
   static constexpr unsigned kPollTurns = 64;
 
-  void run_slice();
-  void resume_next();
+  ReadyQueue& queue_of(const ReadyNode& node) noexcept {
+    return node.task_class == TaskClass::foreground ? foreground_ : background_;
+  }
+  void run_slice(ReadyQueue& queue, const Slice& slice);
+  ReadyNode& take_next(ReadyQueue& queue) noexcept;
   void drop_hold() noexcept;
   void begin_stop() noexcept;
   void fire_timers() noexcept;
@@ -218,7 +227,8 @@ class Reactor {
   unsigned core_;
   const Capabilities* capabilities_;
 
-  ReadyQueue ready_;
+  ReadyQueue foreground_;
+  ReadyQueue background_;
   TimerHeap timers_;
   HookList abortable_;
   std::size_t live_ = 1;  // the hold

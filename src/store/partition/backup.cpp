@@ -10,6 +10,7 @@
 // copied with what it has in buffers, but then nothing can follow on that copy.
 #include <fmt/format.h>
 
+#include <monterey/task_class.hpp>
 #include <store/error.hpp>
 
 #include "store/partition/increment.hpp"
@@ -174,6 +175,7 @@ monterey::Task<bool> PartitionCore::make_durable(const View* view) {
 }
 
 monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> target, BackupOptions options) {
+  const monterey::TaskClassScope scope(monterey::TaskClass::background);
   require_open();
   const bool of_target = options.since == BackupOptions::kOfTarget;
   if (options.since && !of_target && (*options.since == 0 || *options.since > kMaxGeneration.value)) {

@@ -6,6 +6,7 @@
 // where the log ends now: what is logged later follows both.
 #include <fmt/format.h>
 
+#include <monterey/task_class.hpp>
 #include <store/error.hpp>
 
 #include "store/partition/key_text.hpp"
@@ -56,6 +57,7 @@ void PartitionCore::require_empty() const {
 }
 
 monterey::Task<std::uint64_t> PartitionCore::bulk_load(AnyBulkSource& source) {
+  const monterey::TaskClassScope scope(monterey::TaskClass::background);
   require_open();
   require_writable();
   const auto self = shared_from_this();

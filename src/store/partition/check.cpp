@@ -1,5 +1,6 @@
 // The check of an open partition: the meta pages here, the state that they name in tree_check.hpp.
 #include <algorithm>
+#include <monterey/task_class.hpp>
 
 #include "store/partition/partition_core.hpp"
 #include "store/tree/tree_check.hpp"
@@ -23,6 +24,7 @@ monterey::Task<std::vector<std::string>> PartitionCore::check_meta() {
 }
 
 monterey::Task<CheckReport> PartitionCore::check(CheckOptions options) {
+  const monterey::TaskClassScope scope(monterey::TaskClass::background);
   require_open();
   const ReadHold hold(*this);
   const bool log_lies_here = (meta_.features & kFeatureLogDevice) == 0;

@@ -276,7 +276,7 @@ monterey::Task<LeafReader::Leaf> TreeMerge::take_leaf(PagePointer pointer) {
 }
 
 monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, UpperBound upper) {
-  co_await monterey::maybe_yield();
+  co_await monterey::maybe_yield(kLeafRound);
   co_await collect_changes(upper);
   const Erased erased = erased_in(lower, upper);
   if (erased == Erased::all && !has_overflow(pointer)) {

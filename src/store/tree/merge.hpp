@@ -26,6 +26,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <monterey/task.hpp>
@@ -96,6 +97,8 @@ class TreeMerge {
   using UpperBound = std::optional<std::string>;  // nullopt: no bound
   // How much of a page's range of keys the ranges of this cut erase.
   enum class Erased : std::uint8_t { nothing, some, all };
+
+  static constexpr std::chrono::microseconds kLeafRound{30};  // what a leaf costs, about
 
   // The part of the descent that finds the leaves to read: walks the buffer with an iterator of its own, ahead of the merge.
   struct PlanLevel {

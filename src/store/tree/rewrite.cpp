@@ -54,7 +54,7 @@ monterey::Task<> TreeMerge::rewrite_branch(PagePointer pointer, unsigned level, 
 }
 
 monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower, UpperBound upper) {
-  co_await monterey::maybe_yield();
+  co_await monterey::maybe_yield(kLeafRound);
   const std::vector<PagePointer>& leaves = plan_to_rewrite_->leaves;
   while (!reader_.full() && next_to_rewrite_ < leaves.size()) reader_.start(leaves[next_to_rewrite_++]);
   if (!reader_.next_is(pointer)) {

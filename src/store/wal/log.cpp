@@ -6,6 +6,7 @@
 #include <exception>
 #include <monterey/preempt.hpp>
 #include <monterey/spawn.hpp>
+#include <monterey/task_class.hpp>
 #include <monterey/time.hpp>
 #include <store/error.hpp>
 
@@ -166,6 +167,8 @@ monterey::Task<> Log::sync() {
 // --- writing ---
 
 monterey::Task<> Log::run(std::shared_ptr<Log> self) {
+  // Writers wait for it, and whoever began it may have been in the background.
+  const monterey::TaskClassScope scope(monterey::TaskClass::foreground);
   try {
     for (;;) {
       co_await self->work_.wait();

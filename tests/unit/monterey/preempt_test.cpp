@@ -1,14 +1,18 @@
-// Preemption, the loop's slices, and the hooks that a simulator uses: clock, choice of the next task, extra
+// Preemption, the loop's slices, classes of tasks, and the hooks that a simulator uses: clock, choice of the next task, extra
 // suspensions.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <time.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <monterey/preempt.hpp>
 #include <monterey/spawn.hpp>
 #include <monterey/sync.hpp>
+#include <monterey/task_class.hpp>
 #include <monterey/time.hpp>
+#include <monterey/when_all.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -146,6 +150,115 @@ TEST(Yield, LetsEverybodyElseRunFirst) {
   };
   core.run(body(&log));
   EXPECT_EQ(log, "abcabcabc");
+}
+
+// --- classes of tasks ---
+
+Task<> note_class(std::vector<TaskClass>* out) {
+  out->push_back(task_class());
+  co_await yield();
+  out->push_back(task_class());
+}
+
+TEST(TaskClass, IsKeptOverWaitsAndGivenToWhatIsStarted) {
+  TestCore core;
+  std::vector<TaskClass> started;
+  auto body = [](std::vector<TaskClass>* out) -> Task<> {
+    EXPECT_EQ(task_class(), TaskClass::foreground);
+    auto background = [](std::vector<TaskClass>* seen) -> Task<int> {
+      const TaskClassScope scope(TaskClass::background);
+      co_await note_class(seen);
+      co_await spawn(note_class(seen));
+      co_await when_all(note_class(seen), note_class(seen));
+      co_await sleep_for(milliseconds(1));
+      seen->push_back(task_class());
+      co_return 1;
+    };
+    Task<int> child = background(out);
+    const int one = co_await std::move(child);
+    EXPECT_EQ(one, 1);
+    EXPECT_EQ(task_class(), TaskClass::foreground) << "after the scope";
+    auto joined = spawn(background(out));
+    EXPECT_EQ(task_class(), TaskClass::foreground);
+    static_cast<void>(co_await joined);
+    EXPECT_EQ(task_class(), TaskClass::foreground) << "after a join";
+  };
+  core.run(body(&started));
+  EXPECT_EQ(started.size(), 18U);
+  EXPECT_TRUE(std::ranges::all_of(started, [](TaskClass one) { return one == TaskClass::background; }));
+}
+
+// A child that goes to the background and waits there does not take its parent's other children along.
+TEST(TaskClass, OfAChildIsNotItsSiblings) {
+  TestCore core;
+  auto body = []() -> Task<> {
+    auto background = []() -> Task<> {
+      const TaskClassScope scope(TaskClass::background);
+      co_await yield();
+    };
+    std::vector<TaskClass> seen;
+    co_await when_all(background(), note_class(&seen));
+    EXPECT_THAT(seen, testing::Each(TaskClass::foreground));
+    EXPECT_EQ(task_class(), TaskClass::foreground);
+  };
+  core.run(body());
+}
+
+// A task is woken in its own class, whoever ends its wait.
+TEST(TaskClass, IsNotTheWakers) {
+  TestCore core;
+  auto body = []() -> Task<> {
+    Event event;
+    std::vector<TaskClass> seen;
+    auto waits = [](Event* until, std::vector<TaskClass>* out) -> Task<> {
+      const TaskClassScope scope(TaskClass::background);
+      co_await until->wait();
+      out->push_back(task_class());
+    };
+    auto waiting = spawn(waits(&event, &seen));
+    co_await yield();
+    co_await yield();
+    event.set();
+    co_await waiting;
+    EXPECT_THAT(seen, testing::ElementsAre(TaskClass::background));
+    EXPECT_EQ(task_class(), TaskClass::foreground);
+  };
+  core.run(body());
+}
+
+// Each step of a background task takes 30 µs and there are 64 of them: a foreground task that is always ready waits for one slice
+// after each of its own, not for all.
+TEST(TaskClass, BackgroundTasksHaveAThirdWhileForegroundTasksAreReady) {
+  TestCore core;
+  std::vector<microseconds> waits;
+  bool over = false;
+  auto body = [](TestCore* c, std::vector<microseconds>* out, bool* stop) -> Task<> {
+    auto grind = [](TestCore* on, const bool* until) -> Task<> {
+      const TaskClassScope scope(TaskClass::background);
+      co_await yield();
+      while (!*until) {
+        on->clock.time += microseconds(30);
+        co_await yield();
+      }
+    };
+    for (int i = 0; i < 64; ++i) spawn(grind(c, stop));
+    microseconds in_background{};
+    for (int i = 0; i < 10'000; ++i) {
+      c->clock.time += microseconds(2);
+      const TimePoint before = now();
+      co_await yield();
+      const auto waited = std::chrono::duration_cast<microseconds>(now() - before);
+      in_background += waited;
+      out->push_back(waited);
+    }
+    *stop = true;
+    EXPECT_GT(in_background, microseconds(10'000 * 2 / 4)) << "the background starves";
+    EXPECT_LT(in_background, microseconds(10'000 * 2 * 3 / 4));
+  };
+  core.run(body(&core, &waits, &over));
+  std::ranges::sort(waits);
+  EXPECT_EQ(waits[waits.size() / 2], microseconds(0));
+  EXPECT_LE(waits.back(), microseconds(130));
 }
 
 TEST(Loop, GivesTheBackendNoTurnWhileOnlyReadyTasksRunButAPollNowAndThen) {
