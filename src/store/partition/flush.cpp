@@ -9,7 +9,10 @@
 // A failure in (1) aborts: nothing changed, the buffer stays and is flushed again later. A failed sync or meta write
 // poisons: which state is durable is then unknown until the store is reopened.
 #include <algorithm>
+#include <chrono>
+#include <monterey/preempt.hpp>
 #include <monterey/spawn.hpp>
+#include <monterey/task_class.hpp>
 #include <store/error.hpp>
 #include <unordered_set>
 
@@ -27,6 +30,7 @@ struct PartitionCore::Cut {
 namespace {
 
 constexpr std::uint64_t kFewExcessBlocks = (1u << 20) / kPageBytes;
+constexpr std::chrono::microseconds kResetStep{50};
 
 std::string text_of(const std::exception_ptr& error) {
   try {
@@ -81,6 +85,7 @@ void PartitionCore::start_flush() {
 }
 
 monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self) {
+  const monterey::TaskClassScope scope(monterey::TaskClass::background);
   const auto has_work = [&core = *self] {
     return !core.frozen_.empty() || core.log_commit_wanted_ || core.wants_compact_turn();
   };
@@ -292,7 +297,14 @@ monterey::Task<> PartitionCore::flush_one() {
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();
   counters_.flush_writes += writer.writes();
-  merged.reset();              // its memory is the next buffer's
+  // Its memory is the next buffer's: with pages that are there already, unless somebody still reads it.
+  emptying_buffer_ = merged.use_count() == 1 && !spare_buffer_ && has_usual_size(*merged);
+  if (emptying_buffer_) {
+    while (merged->reset_some()) co_await monterey::maybe_yield(kResetStep);
+    spare_buffer_ = std::move(merged);
+    emptying_buffer_ = false;
+  }
+  merged.reset();
   co_await std::move(settle);  // whoever waits for the flush counts on the blocks that it freed
 }
 

@@ -276,6 +276,7 @@ monterey::Task<> PartitionCore::close() {
   log_device_.reset();
   active_ = Buffer{};
   frozen_.clear();
+  spare_buffer_.reset();
   if (error) std::rethrow_exception(error);
 }
 

@@ -296,7 +296,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool append_range(Buffer& buffer, std::string_view from, std::optional<std::string_view> to);
   void note_appended(Buffer& buffer, SeqNo seq, const PendingSpace& space);
   bool rotate();
+  // Whether one more buffer is within their number.
+  bool may_add_buffer() const { return frozen_.size() + 1 + (emptying_buffer_ ? 1 : 0) < config_.write_buffer_count; }
   Buffer new_buffer(std::size_t arena_bytes) const;
+  bool has_usual_size(const WriteBuffer& buffer) const;
   SeqNo newest_view() const { return views_.empty() ? SeqNo{} : views_.back().at; }
   std::uint64_t states_to_build() const;
   std::uint64_t blocks_needed(const PendingSpace& more, std::uint64_t states) const;
@@ -401,8 +404,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::size_t unlogged_ = 0;                // frozen buffers that are not in the log
 
   Buffer active_;
-  std::deque<Buffer> frozen_;  // oldest first
-  PendingSpace pending_;       // of all buffers, and of a record that is being placed
+  std::deque<Buffer> frozen_;                  // oldest first
+  std::shared_ptr<WriteBuffer> spare_buffer_;  // an empty one for rotate()
+  bool emptying_buffer_ = false;               // one is being made that
+  PendingSpace pending_;                       // of all buffers, and of a record that is being placed
   SeqNo last_seq_;
   monterey::Mutex writers_;
   ViewList views_;

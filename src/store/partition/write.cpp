@@ -79,11 +79,21 @@ PartitionCore::Buffer PartitionCore::new_buffer(std::size_t arena_bytes) const {
   return buffer;
 }
 
+bool PartitionCore::has_usual_size(const WriteBuffer& buffer) const {
+  return config_.write_buffer_bytes - buffer.arena_bytes() < Arena::kUnitBytes;  // an arena has whole units
+}
+
 // Hands the active buffer to the flusher; false if it is empty or no frozen one may be added.
 bool PartitionCore::rotate() {
-  if (active_.data->empty() || frozen_.size() + 1 >= config_.write_buffer_count) return false;
+  if (active_.data->empty() || !may_add_buffer()) return false;
   // The entries of a record that is being placed fit the active buffer, which replay may have made larger than others.
-  Buffer fresh = new_buffer(log_placing_ ? active_.data->arena_bytes() : config_.write_buffer_bytes);
+  Buffer fresh;
+  if (spare_buffer_ && (!log_placing_ || has_usual_size(*active_.data))) {
+    fresh.data = std::move(spare_buffer_);
+  } else {
+    spare_buffer_.reset();
+    fresh = new_buffer(log_placing_ ? active_.data->arena_bytes() : config_.write_buffer_bytes);
+  }
   frozen_.emplace_back();  // what may fail, before anything changes
   active_.data->freeze();
   frozen_.back() = std::exchange(active_, std::move(fresh));
@@ -222,7 +232,7 @@ monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write)
   for (;;) {
     const bool fits = active_.data->fits(write.changes.size(), write.bytes, write.ranges);
     if (write.room == Room::active && fits) co_return Room::active;
-    if (frozen_.size() + 1 >= config_.write_buffer_count) {
+    if (!may_add_buffer()) {
       co_await wait_for_flush();
     } else if (active_.data->empty()) {
       co_return Room::own_buffer;
@@ -451,7 +461,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::first_mismatch(
 // Whether all that was seen to still holds after the last suspension.
 bool PartitionCore::may_apply(const Write& write, Room room) const {
   if (unlogged_ > 0 || !has_space(write.space, write.purpose)) return false;
-  if (room == Room::own_buffer) return active_.data->empty() && frozen_.size() + 1 < config_.write_buffer_count;
+  if (room == Room::own_buffer) return active_.data->empty() && may_add_buffer();
   if (!active_.data->fits(write.changes.size(), write.bytes, write.ranges)) return false;
   if (!log_) return true;
   if (log_held_) return false;

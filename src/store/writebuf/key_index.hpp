@@ -41,7 +41,13 @@ class KeyIndex {
   // Empties the stretch of slots in which a key of this hash may be. Only good for emptying all: done for every key
   // it empties the index; a key that is left out may become unfindable.
   void clear_around(std::uint64_t hash) noexcept;
-  void clear() noexcept { std::fill_n(slots_, slot_count_, Slot{0}); }
+  // Empties the slots from `first` on, at most `count`. Returns the first that was left.
+  std::size_t clear(std::size_t first, std::size_t count) noexcept {
+    const std::size_t end = first + std::min(count, slot_count_ - first);
+    std::fill(slots_ + first, slots_ + end, Slot{0});
+    return end;
+  }
+  std::size_t slot_count() const noexcept { return slot_count_; }
 
   void prefetch(std::uint64_t hash) const noexcept { __builtin_prefetch(&slots_[home(hash)]); }
 

@@ -16,6 +16,9 @@ static_assert(std::is_trivially_copyable_v<OverflowRef>);
 
 // An index with fewer keys than one in so many slots is cleared key by key, else as a whole.
 constexpr std::size_t kSlotsPerKeyWorthClearing = 64;
+// What a step of a reset empties: so many slots in a row, or the slots of so many keys.
+constexpr std::size_t kSlotsAStep = std::size_t{64} << 10;
+constexpr std::size_t kKeysAStep = 256;
 
 constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 63) & ~std::size_t{63}; }
 
@@ -67,23 +70,31 @@ WriteBuffer::WriteBuffer(const Layout& layout)
       arena_(memory_.data() + layout.arena_at, layout.arena_bytes),
       order_{.index = layout.index(memory_.data()), .runs = layout.runs(memory_.data(), arena_)} {}
 
-void WriteBuffer::reset() noexcept {
+bool WriteBuffer::reset_some() noexcept {
   STORE_ASSERT(live_iterators_ == 0);
   settle();
-  const Layout layout(arena_.capacity_bytes());
-  if (keys() > layout.slots / kSlotsPerKeyWorthClearing) {
-    order_.index.clear();
+  frozen_ = true;
+  bool is_clear = false;
+  if (keys() > order_.index.slot_count() / kSlotsPerKeyWorthClearing) {
+    reset_at_ = order_.index.clear(reset_at_, kSlotsAStep);
+    is_clear = reset_at_ == order_.index.slot_count();
   } else {
-    for (std::size_t i = 0; i < order_.runs.count(); ++i) {
-      order_.index.clear_around(KeyIndex::hash(arena_.key(order_.runs.record(i).node())));
+    const std::size_t end = std::min(reset_at_ + kKeysAStep, order_.runs.count());
+    for (; reset_at_ < end; ++reset_at_) {
+      order_.index.clear_around(KeyIndex::hash(arena_.key(order_.runs.record(reset_at_).node())));
     }
+    is_clear = end == order_.runs.count();
   }
+  if (!is_clear) return true;
+  const Layout layout(arena_.capacity_bytes());
+  reset_at_ = 0;
   arena_.clear();
   order_ = Order{.index = layout.index(memory_.data()), .runs = layout.runs(memory_.data(), arena_)};
   ranges_.clear();
   entries_ = 0;
   first_seq_ = last_seq_ = SeqNo{};
   frozen_ = false;
+  return false;
 }
 
 std::size_t WriteBuffer::memory_bytes(std::size_t arena_bytes) {

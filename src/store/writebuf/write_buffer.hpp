@@ -110,7 +110,12 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   // Makes the buffer empty and open again, with its memory already there: the first writes to a new buffer cost
   // milliseconds of page faults. Requires that no iterator is left and that nobody holds a view into it.
   // Cost: in proportion to the keys in it, at most 1 ms for 32 MiB.
-  void reset() noexcept;
+  void reset() noexcept {
+    while (reset_some()) {
+    }
+  }
+  // A step of that, of at most some 50 µs. Returns whether it takes another; meanwhile the buffer may only be destroyed.
+  bool reset_some() noexcept;
 
   // An ordered view of the newest version of each key with after < seq <= at, erases included; a version that a range with
   // seq <= at has erased since shows as an erase by that range. What else the ranges erase stands in ranges(). What is
@@ -189,6 +194,7 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   SeqNo first_seq_;
   SeqNo last_seq_;
   bool frozen_ = false;
+  std::size_t reset_at_ = 0;  // how far reset_some() has come, in slots or in keys
   mutable std::size_t live_iterators_ = 0;
   mutable SeqNo newest_iterator_;  // the highest `at` since there was last no iterator
 };
