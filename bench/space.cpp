@@ -189,13 +189,14 @@ monterey::Task<> measure_commit(std::string path, store::PartitionConfig config,
   const store::Stats after = db.stats();
   const std::uint64_t all = counts.blocks_written - counted.blocks_written;
   const std::uint64_t tree = after.flush_pages_written - before.flush_pages_written;
+  const std::uint64_t touched = before.tree_pages + tree - after.tree_pages;  // those that others took the place of
   constexpr std::uint64_t kMetaCopies = 2;
   fmt::print(
-      "commit of {} changed keys in {:.1f} GB with {} free extents of two blocks: {} tree pages written, {} leaves "
-      "read "
-      "(at most twice what is touched), {} allocator pages, {} meta pages; {:.2f} MiB in all (2.5)\n",
-      kChanged, static_cast<double>(after.device_blocks * kBlockBytes) / 1e9, extents, tree,
-      after.flush_pages_read - before.flush_pages_read, all - tree - kMetaCopies, kMetaCopies,
+      "commit of {} changed keys in {:.1f} GB with {} free extents of two blocks: {} tree pages written for {} "
+      "touched, "
+      "{:.2f} times (2), {} allocator pages, {} meta pages; {:.2f} MiB in all (2.5)\n",
+      kChanged, static_cast<double>(after.device_blocks * kBlockBytes) / 1e9, extents, tree, touched,
+      static_cast<double>(tree) / static_cast<double>(touched), all - tree - kMetaCopies, kMetaCopies,
       static_cast<double>(all * kBlockBytes) / (1 << 20));
   co_await db.close();
 }
