@@ -62,7 +62,8 @@ class [[nodiscard]] Yield {
 
 }  // namespace detail
 
-// Suspends once: every task that is ready now runs before the caller does again. Never fails, also during shutdown.
+// Suspends once: every task of the caller's class (task_class.hpp) that is ready now runs before the caller does again, of the
+// other class whichever have their turn. Never fails, also during shutdown.
 inline detail::Yield yield() noexcept { return detail::Yield(detail::Yield::When::always); }
 
 // For loops that compute: suspends once if the budget is used up. `round` is about what the loop's round costs; one that costs

@@ -254,7 +254,7 @@ void require_core(unsigned core);
 
 }  // namespace detail
 
-// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. It begins in the foreground there. `fn` is kept here until the task
+// Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. It begins in the foreground on another core, on this one in the caller's class. `fn` is kept here until the task
 // has ended, so a capturing lambda may be the coroutine; it is called there. Inside an await expression with g++ 12
 // pass a closure that is trivially destructible, or a named one: it destroys other temporaries twice.
 // Errors: invalid_argument if there is no such core; those of fn's task through the handle.

@@ -1,6 +1,7 @@
-// Two classes of tasks on a core. While foreground tasks are ready, background tasks (flush, compaction, backup, check) get
-// at most a third of the core's time, in slices of about kTaskBudget; else they get all of it. So a point read beside a flush waits for one
-// slice now and then, not for a step of each of the flush's many tasks.
+// Two classes of tasks on a core. While foreground tasks are ready, background tasks (flush, compaction, backup, bulk load, check) get
+// about a third of the core's time, in slices of one to two kTaskBudget; else they get all of it. Tasks that wait for I/O are not
+// ready: where the foreground waits, the background works, a step or a slice between two looks at completions. So a point read beside
+// a flush waits for one slice now and then, not for a step of each of the flush's many tasks.
 //
 // A task has the class of the task that started it (those of Cluster's init are foreground) and keeps it over every wait, whoever ends the wait.
 #pragma once

@@ -66,9 +66,11 @@ class IoBackend {
   // it.
   std::uint64_t id() const noexcept { return id_; }
 
-  // Queues `op` for the next turn(). Never fails, blocks or allocates: what the ring cannot take waits in an
-  // intrusive backlog.
+  // Queues `op` for the next turn(), or, beside others in flight, submits it with those that wait: a system call.
+  // Never fails, waits for the device or allocates: what the ring cannot take waits in an intrusive backlog.
   virtual void queue(IoOp& op) noexcept = 0;
+  // Submits the foreground operations that are queued, for who will not call turn() at once. A system call if there are any.
+  virtual void submit_foreground() noexcept {}
   // Submits what is queued, all in one call, and completes what has ended. Without `wait_until` it does not wait, and
   // makes no system call if nothing is queued and nothing has ended; else it waits for a completion, wake() or that
   // time (max(): no time). A wake() that came before makes it return at once, so nothing published before a wake() is

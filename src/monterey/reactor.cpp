@@ -90,7 +90,7 @@ void Reactor::turn(Idle idle) {
   group_->deliver(core_);
   fire_timers();
   run_slice(foreground_, kForegroundSlice);
-  run_slice(background_, kBackgroundSlice);
+  run_background();
   core_state.task_class = TaskClass::foreground;
   group_->publish(core_);
   if (idle == Idle::wait && !has_ready() && !finished()) {
@@ -121,6 +121,16 @@ bool Reactor::finished() const noexcept { return group_->finished(); }
 
 void Reactor::drop_hold() noexcept {
   if (std::exchange(holds_, false)) task_ended(TaskKind::user);
+}
+
+void Reactor::run_background() {
+  if (background_.empty()) return;
+  const TimePoint begin = now();
+  if (!foreground_.empty() && begin < background_after_) return;
+  backend_.submit_foreground();
+  run_slice(background_, kBackgroundSlice);
+  const TimePoint end = now();
+  background_after_ = end + kForegroundShare * (end - begin);
 }
 
 void Reactor::run_slice(ReadyQueue& queue, const Slice& slice) {

@@ -192,11 +192,16 @@ void UringBackend::queue(IoOp& op) noexcept {
   }
   foreground_.push(op);
   ++foreground_waiting_;
-  if (issued_ != 0 && foreground_waiting_ >= issued_ / kEarlyShare && !reaping_) submit_early();
+  if (foreground_issued_ != 0 && foreground_waiting_ >= foreground_issued_ / kEarlyShare) submit_foreground();
 }
 
-void UringBackend::submit_early() noexcept {
-  for (; !foreground_.empty() && is_transfer(foreground_.front().opcode) && room(); --foreground_waiting_) {
+bool UringBackend::goes_to_ring(const IoOp& op) const noexcept {
+  return op.opcode != IoOpcode::ftruncate || has_ftruncate_;
+}
+
+void UringBackend::submit_foreground() noexcept {
+  if (foreground_.empty() || reaping_) return;
+  for (; !foreground_.empty() && goes_to_ring(foreground_.front()) && room(); --foreground_waiting_) {
     push(foreground_.pop());
   }
   // What the kernel did not take stays in the ring; the turn's call meets the same refusal and reports it.
@@ -241,10 +246,11 @@ void UringBackend::push(IoOp& op) noexcept {
   if (op.file_slot >= 0) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
   io_uring_sqe_set_data(sqe, &op);
   ++issued_;
+  if (op.io_class == IoClass::foreground) ++foreground_issued_;
 }
 
 void UringBackend::issue(IoOp& op) {
-  if (op.opcode != IoOpcode::ftruncate || has_ftruncate_) {
+  if (goes_to_ring(op)) {
     push(op);
     return;
   }
@@ -320,9 +326,11 @@ void UringBackend::reap() noexcept {
       wake_armed_ = false;
       continue;
     }
+    auto& op = *static_cast<IoOp*>(data);
     --issued_;
+    if (op.io_class == IoClass::foreground) --foreground_issued_;
     --in_flight_;
-    finish(*static_cast<IoOp*>(data), cqe->res);
+    finish(op, cqe->res);
   }
   io_uring_cq_advance(&ring_, count);
   reaping_ = false;

@@ -1,7 +1,7 @@
 // The io_uring backend: one ring, driven by the thread that made it and by no other (requests of a thread that ends
 // are cancelled by the kernel). All that is queued goes to the kernel in one call a turn, together with the wait if
-// there is one; only beside operations in flight a turn's foreground operations go in several calls, an eighth of
-// those in flight in each, so that the device does not run dry while the turn's tasks work (docs/decisions.md). With DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel
+// there is one; only beside foreground operations in flight a turn's go in several calls, an eighth of those in
+// flight in each, so that the device does not run dry while the turn's tasks work (docs/decisions.md). With DEFER_TASKRUN or COOP_TASKRUN completions appear when the ring is entered for events; the kernel
 // says in the ring's flags that some wait, so that a turn with nothing to submit and nothing ended enters not at all.
 // Source: man io_uring_setup(2), io_uring_enter(2), liburing 2.3.
 #pragma once
@@ -24,6 +24,7 @@ class UringBackend final : public IoBackend {
   ~UringBackend() override;
 
   void queue(IoOp& op) noexcept override;
+  void submit_foreground() noexcept override;
   void turn(std::optional<TimePoint> wait_until) override;
   bool completions_pending() const noexcept override;
   std::size_t in_flight() const noexcept override { return in_flight_ + held(); }
@@ -48,7 +49,7 @@ class UringBackend final : public IoBackend {
 
   bool room() const noexcept;
   void fill_ring();
-  void submit_early() noexcept;
+  bool goes_to_ring(const IoOp& op) const noexcept;
   void issue(IoOp& op);
   void push(IoOp& op) noexcept;
   void arm_wake_read() noexcept;
@@ -66,6 +67,7 @@ class UringBackend final : public IoBackend {
   std::size_t issued_ =
       0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
   std::size_t foreground_waiting_ = 0;  // in foreground_
+  std::size_t foreground_issued_ = 0;   // of issued_
   bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted
   bool has_ftruncate_ = false;
   bool wake_armed_ = false;

@@ -207,12 +207,14 @@ class Reactor {
   // A step of a background task costs as much as many of a foreground task, so each is followed by a look.
   static constexpr Slice kForegroundSlice{128, 8, std::chrono::microseconds(200)};
   static constexpr Slice kBackgroundSlice{128, 1, std::chrono::microseconds(100)};
+  static constexpr int kForegroundShare = 2;  // of the time, to the background's 1
   static constexpr unsigned kPollTurns = 64;
 
   ReadyQueue& queue_of(const ReadyNode& node) noexcept {
     return node.task_class == TaskClass::foreground ? foreground_ : background_;
   }
   void run_slice(ReadyQueue& queue, const Slice& slice);
+  void run_background();
   ReadyNode& take_next(ReadyQueue& queue) noexcept;
   void drop_hold() noexcept;
   void begin_stop() noexcept;
@@ -237,7 +239,8 @@ class Reactor {
   bool stopping_ = false;
   bool slice_over_ = false;
   unsigned turns_since_poll_ = 0;
-  TimePoint looked_at_{};  // not after the running coroutine was resumed
+  TimePoint background_after_{};  // foreground tasks that are ready have the time until then
+  TimePoint looked_at_{};         // not after the running coroutine was resumed
 };
 
 }  // namespace monterey::detail

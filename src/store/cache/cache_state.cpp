@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <monterey/detail/frames.hpp>
 #include <monterey/detail/reactor.hpp>
+#include <monterey/task_class.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 
@@ -25,6 +26,8 @@ namespace store::detail {
 namespace {
 
 constexpr std::size_t kHugePageBytes = 2u << 20;
+// Whoever began a load, others may wait for it.
+constexpr monterey::TaskClass kLoadClass = monterey::TaskClass::foreground;
 // A sweep that meets only referenced frames takes the next it finds after this many: it must not stop the core for long.
 constexpr std::uint32_t kMaxSecondChances = 1024;
 
@@ -179,7 +182,7 @@ void CacheState::give_up(Load& load) noexcept {
 }
 
 // A load's coroutine belongs to itself, and begins within start() rather than through the ready queue: whatever is wanted
-// in one slice of the loop is read by one submission.
+// in one slice of the loop is read by one submission, if nothing is in flight.
 struct CacheState::Run {
   struct promise_type {
     static void* operator new(std::size_t bytes) { return monterey::detail::allocate_frame(bytes); }
@@ -215,6 +218,7 @@ void CacheState::take_over(Load& load, std::uint32_t frame) noexcept {
 
 void CacheState::start(Load& load, std::uint32_t frame) noexcept {
   take_over(load, frame);
+  const monterey::TaskClassScope scope(kLoadClass);
   try {
     run(this, &load);
   } catch (...) {
@@ -255,6 +259,7 @@ std::size_t CacheState::begin_together(std::span<const PagePointer> pointers, mo
 void CacheState::start_together(Together& together) noexcept {
   const Together loads = std::exchange(together, {});
   if (loads.count == 0) return;
+  const monterey::TaskClassScope scope(kLoadClass);
   try {
     run_together(this, loads);
   } catch (...) {

@@ -30,21 +30,11 @@
 
 #include "store/base/assert.hpp"
 #include "store/base/planted.hpp"
+#include "store/base/poison.hpp"
 #include "store/base/units.hpp"
 #include "store/page/bytes.hpp"
 #include "store/page/layout.hpp"
 #include "store/page/pointer.hpp"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define STORE_CACHE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define STORE_CACHE_ASAN 1
-#endif
-#endif
-#ifdef STORE_CACHE_ASAN
-#include <sanitizer/asan_interface.h>
-#endif
 
 namespace store {
 
@@ -102,7 +92,7 @@ struct PageId {
   std::uint32_t page;
   std::uint64_t birth;
 };
-#ifdef STORE_CACHE_ASAN
+#ifdef STORE_ASAN
 __attribute__((no_sanitize("address")))
 #endif
 inline PageId
@@ -155,20 +145,8 @@ struct CacheCore {
     return static_cast<std::uint32_t>(static_cast<std::size_t>(data - frames) / kPageBytes);
   }
 
-  void expose(std::uint32_t frame) const noexcept {
-#ifdef STORE_CACHE_ASAN
-    ASAN_UNPOISON_MEMORY_REGION(frame_data(frame), kPageBytes);
-#else
-    static_cast<void>(frame);
-#endif
-  }
-  void hide(std::uint32_t frame) const noexcept {
-#ifdef STORE_CACHE_ASAN
-    ASAN_POISON_MEMORY_REGION(frame_data(frame), kPageBytes);
-#else
-    static_cast<void>(frame);
-#endif
-  }
+  void expose(std::uint32_t frame) const noexcept { unpoison(frame_data(frame), kPageBytes); }
+  void hide(std::uint32_t frame) const noexcept { poison(frame_data(frame), kPageBytes); }
 
   void unpin(std::uint32_t frame) noexcept {
     FrameRecord& record = records[frame];

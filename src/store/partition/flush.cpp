@@ -94,6 +94,8 @@ monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self
     std::exception_ptr error;
     try {
       if (for_log) {
+        // Writers fill what is left of the log meanwhile.
+        const monterey::TaskClassScope urgent(monterey::TaskClass::foreground);
         co_await self->commit_log();
       } else if (!self->frozen_.empty()) {
         co_await self->flush_one();

@@ -367,7 +367,7 @@ monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string
     find_together(keys, view.get(), first, std::min(kLanes, keys.size() - first), result, missed);
     co_await monterey::maybe_yield();
   }
-  // As many workers as reads may be in flight: all of them queue their reads before the core submits.
+  // As many workers as reads may be in flight: all of them queue their reads before the core waits.
   struct Load {
     PartitionCore* core;
     std::span<const std::string_view> keys;

@@ -167,8 +167,6 @@ monterey::Task<> Log::sync() {
 // --- writing ---
 
 monterey::Task<> Log::run(std::shared_ptr<Log> self) {
-  // Writers wait for it, and whoever began it may have been in the background.
-  const monterey::TaskClassScope scope(monterey::TaskClass::foreground);
   try {
     for (;;) {
       co_await self->work_.wait();
@@ -193,6 +191,8 @@ void Log::give_up(const char* why) {
 
 // Writes groups until nothing is gathered; does nothing if somebody else does.
 monterey::Task<> Log::write_gathered() {
+  // Whoever comes first writes for all that wait, and may be in the background himself.
+  const monterey::TaskClassScope scope(monterey::TaskClass::foreground);
   const auto self = shared_from_this();
   const auto owner = owner_.lock();
   if (!owner || writing_) co_return;

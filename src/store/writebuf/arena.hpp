@@ -13,6 +13,7 @@
 
 #include "store/base/assert.hpp"
 #include "store/base/ids.hpp"
+#include "store/base/poison.hpp"
 
 namespace store {
 
@@ -57,7 +58,10 @@ class Arena {
   std::size_t free_bytes() const noexcept { return (capacity_units_ - used_units_) * kUnitBytes; }
 
   // Forgets everything; references and views become invalid.
-  void clear() noexcept { used_units_ = 1; }
+  void clear() noexcept {
+    used_units_ = 1;
+    poison(base_, capacity_bytes());  // a view that somebody kept is seen, until its place is used again
+  }
 
   // Append; the caller has checked that free_bytes() suffices.
   NodeRef append_node(std::string_view key) noexcept {
@@ -121,6 +125,7 @@ class Arena {
   std::uint32_t take(std::size_t bytes) noexcept {
     STORE_ASSERT(bytes <= free_bytes());
     const auto unit = static_cast<std::uint32_t>(used_units_);
+    unpoison(base_ + used_units_ * kUnitBytes, bytes);
     used_units_ += bytes / kUnitBytes;
     return unit;
   }

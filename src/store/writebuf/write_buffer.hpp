@@ -3,7 +3,7 @@
 // Three parts in one mapping that never grows: an append-only arena of keys and versions, a hash index from a key
 // to its newest version, and sorted runs of {key prefix, key} records for ordered reading, made as keys arrive and
 // merged in powers up to a bound, so that no put pauses long. Nothing is ever moved or overwritten in the arena:
-// every view into it stays valid as long as the buffer lives. Sequence numbers only ascend.
+// every view into it stays valid as long as the buffer lives and is not reset. Sequence numbers only ascend.
 //
 // Ranges that were erased stand beside the keys (range_tombstones.hpp) and are looked at only where there are any. What is
 // older than a range that covers it is erased, here and, by whoever asks on, in everything older than this buffer.

@@ -339,7 +339,7 @@ TEST(PageCacheEnd, DrainWaitsForLoadsAndOnlyForThem) {
   });
 }
 
-#ifdef STORE_CACHE_ASAN
+#ifdef STORE_ASAN
 TEST(PageCacheMemory, UnpinnedFramesArePoisoned) {
   on_core(kArena, []() -> Task<> {
     CacheUnderTest t(8);

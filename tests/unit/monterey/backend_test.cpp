@@ -212,6 +212,37 @@ TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
   EXPECT_THAT(calls_of_each, testing::ElementsAre(0, 0, on_ring() ? 1 : 0));
 }
 
+// Reads of a flush in flight do not raise the bar for a lone read; it goes before background tasks have their slice.
+TEST_P(BackendTest, AForegroundReadBesideBackgroundReadsGoesWhenAsked) {
+  backend_.reset();
+  const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
+    int ends[2];
+    if (::pipe(ends) != 0) return "no pipe";
+    backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
+    std::deque<Op> ops(9);
+    std::array<std::byte, 9> memory{};
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      read_op(ops[i], ends[0], 0, &memory[i], i == 8 ? IoClass::foreground : IoClass::background);
+      ops[i].length = 1;
+    }
+    for (std::size_t i = 0; i < 8; ++i) backend_->queue(ops[i]);
+    backend_->turn(std::nullopt);
+    if (on_ring()) window.open();
+    backend_->submit_foreground();  // there is none
+    backend_->queue(ops[8]);
+    backend_->submit_foreground();
+    backend_->submit_foreground();
+    window.close();
+    if (::write(ends[1], memory.data(), memory.size()) != static_cast<ssize_t>(memory.size())) return "a short write";
+    if (!drain()) return "the reads did not end";
+    ::close(ends[0]);
+    ::close(ends[1]);
+    return "";
+  });
+  ASSERT_TRUE(calls.counted) << calls.failure;
+  EXPECT_EQ(calls.total(), on_ring() ? 1u : 0u);
+}
+
 TEST_P(BackendTest, MoreOperationsThanTheRingTakesAllEnd) {
   const int fd = make_file(16);
   std::deque<Op> ops(6000);

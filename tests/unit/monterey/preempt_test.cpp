@@ -261,6 +261,36 @@ TEST(TaskClass, BackgroundTasksHaveAThirdWhileForegroundTasksAreReady) {
   EXPECT_LE(waits.back(), microseconds(130));
 }
 
+// A foreground task that never yields by itself, only when its budget is used up, has its share as well.
+TEST(TaskClass, AForegroundTaskThatUsesItsBudgetUpHasTwoThirds) {
+  TestCore core;
+  auto body = [](TestCore* c) -> Task<> {
+    bool stop = false;
+    microseconds in_background{};
+    auto grind = [](TestCore* on, const bool* until, microseconds* used) -> Task<> {
+      const TaskClassScope scope(TaskClass::background);
+      co_await yield();
+      while (!*until) {
+        on->clock.time += microseconds(30);
+        *used += microseconds(30);
+        co_await maybe_yield();
+      }
+    };
+    auto grinding = spawn(grind(c, &stop, &in_background));
+    constexpr int kSteps = 50'000;
+    for (int i = 0; i < kSteps; ++i) {
+      c->clock.time += microseconds(2);
+      static_cast<void>(co_await ready(i));
+    }
+    const double share = static_cast<double>(in_background.count()) / (2.0 * kSteps);
+    EXPECT_GT(share, 0.3);
+    EXPECT_LT(share, 0.7);
+    stop = true;
+    co_await grinding;
+  };
+  core.run(body(&core));
+}
+
 TEST(Loop, GivesTheBackendNoTurnWhileOnlyReadyTasksRunButAPollNowAndThen) {
   TestCore core;
   constexpr int kYields = 100'000;
