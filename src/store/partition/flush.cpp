@@ -112,10 +112,16 @@ monterey::Task<> PartitionCore::flush_frozen(std::shared_ptr<PartitionCore> self
       ++self->flush_failures_;
       break;
     }
-    self->flush_ended_.pulse();
+    self->pulse_flush_ended();
   }
   self->flushing_ = false;
-  self->flush_ended_.pulse();
+  self->pulse_flush_ended();
+}
+
+void PartitionCore::pulse_flush_ended() noexcept {
+  merged_keys_ = keys_to_merge_ = 0;
+  flush_ended_.pulse();
+  merge_progressed_.pulse();
 }
 
 // Everything written before the call is in a durable commit when it completes.
@@ -170,10 +176,13 @@ std::vector<PartitionCore::Cut> PartitionCore::plan_cuts(const WriteBuffer& buff
 monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<Cut>& cuts, PageWriter& writer,
                                                    MergeCounts& counts) {
   const std::span<std::byte> read_slots = staging_.span().subspan(PageWriter::kStagingBytes);
-  const TreeMerge::Resources resources{*device_, cache_, free_list_, writer, read_slots, monterey::IoClass::background};
+  const TreeMerge::Resources resources{
+      *device_, cache_, free_list_, writer, read_slots, monterey::IoClass::background, &merge_progressed_};
   TreeRoot tree = tree_;
   SeqNo after;
   std::unordered_set<std::uint32_t> adopted;
+  keys_to_merge_ = buffer.data->keys() * cuts.size();
+  merged_keys_ = 0;
   for (Cut& cut : cuts) {
     const Generation building = take_generation();
     free_list_.begin(building);
@@ -188,6 +197,7 @@ monterey::Task<AllocatorRoot> PartitionCore::build(Buffer& buffer, std::vector<C
     }
     co_await std::move(drain);
     merge_ = nullptr;
+    merged_keys_ += buffer.data->keys();
     if (error) std::rethrow_exception(error);
     counts += merge.counts();
     adopted.insert(merge.adopted_runs().begin(), merge.adopted_runs().end());

@@ -295,10 +295,13 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
               const std::optional<OverflowRef>& run);
   bool append_range(Buffer& buffer, std::string_view from, std::optional<std::string_view> to);
   void note_appended(Buffer& buffer, SeqNo seq, const PendingSpace& space);
+  void pulse_flush_ended() noexcept;
   bool rotate();
   // Whether one more buffer is within their number.
   bool may_add_buffer() const { return frozen_.size() + 1 + (emptying_buffer_ ? 1 : 0) < config_.write_buffer_count; }
   Buffer new_buffer(std::size_t arena_bytes) const;
+  bool is_ahead_of_flush() const;
+  monterey::Task<bool> fall_back(std::size_t bytes);
   bool has_usual_size(const WriteBuffer& buffer) const;
   SeqNo newest_view() const { return views_.empty() ? SeqNo{} : views_.back().at; }
   std::uint64_t states_to_build() const;
@@ -414,7 +417,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::size_t buffered_views_ = 0;  // those above whose root a write buffer stands
 
   bool flushing_ = false;
-  const TreeMerge* merge_ = nullptr;    // the merge in progress
+  const TreeMerge* merge_ = nullptr;  // the merge in progress
+  // How much of the flush in progress is merged, in keys of its buffer for each state that it builds; without the merge in progress.
+  std::uint64_t merged_keys_ = 0;
+  std::uint64_t keys_to_merge_ = 0;
+  monterey::Event merge_progressed_;    // pulsed on the way, and with flush_ended_
   const PageWriter* writer_ = nullptr;  // … and where its pages go
   monterey::Event flush_ended_;         // pulsed whenever a flush has succeeded or failed
   std::uint64_t flush_failures_ = 0;

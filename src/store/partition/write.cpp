@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <monterey/time.hpp>
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
@@ -226,13 +228,51 @@ monterey::Task<> PartitionCore::wait_for_own_merge() {
   }
 }
 
+// Whether a write shall wait though there is room. The buffers are all in use, and what the active one takes beyond its first half
+// shall last until the flush has made one free: else the first writes after that half would be as fast as memory, and the next one
+// would wait for all of the flush.
+bool PartitionCore::is_ahead_of_flush() const {
+  if (frozen_.empty() || !flushing_ || may_add_buffer()) [[likely]]
+    return false;
+  constexpr double kFree = 0.5;
+  constexpr double kPaced = 0.4;  // the rest is for the commit behind the merge
+  const std::uint64_t merged = merged_keys_ + (merge_ != nullptr ? merge_->counts().keys : 0);
+  const double share = static_cast<double>(std::min(merged, keys_to_merge_)) /
+                       static_cast<double>(std::max<std::uint64_t>(keys_to_merge_, 1));
+  return static_cast<double>(active_.data->bytes_used()) >
+         static_cast<double>(active_.data->arena_bytes()) * (kFree + kPaced * share);
+}
+
+// While it merges, a flush says how far it has come. How long its commit takes nobody knows, so the room that is left then is given
+// out ever more slowly: a hundredth of it for each hundredth of kCommitTime, and never all. Returns whether the write has waited for its
+// share.
+monterey::Task<bool> PartitionCore::fall_back(std::size_t bytes) {
+  constexpr std::chrono::duration<double> kCommitTime{0.2};
+  constexpr std::chrono::duration<double> kLongest{0.02};
+  const bool is_merged = keys_to_merge_ > 0 && merged_keys_ >= keys_to_merge_;
+  if (is_merged) {
+    const std::size_t left = active_.data->arena_bytes() - active_.data->bytes_used();
+    const double share = static_cast<double>(bytes + Arena::kMaxEntryOverheadBytes) / static_cast<double>(left + 1);
+    co_await monterey::sleep_for(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(std::min(kLongest, kCommitTime * share)));
+  } else {
+    co_await merge_progressed_.wait();
+  }
+  require_writable();
+  co_return is_merged;
+}
+
 // Where a write can go in one step: the active buffer, or, for what does not fit an empty one or wants it, a buffer of its
 // own. Holds until the next suspension.
 monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write) {
+  bool fell_back = false;
   for (;;) {
     const bool fits = active_.data->fits(write.changes.size(), write.bytes, write.ranges);
-    if (write.room == Room::active && fits) co_return Room::active;
-    if (!may_add_buffer()) {
+    const bool is_ahead = is_ahead_of_flush();
+    if (write.room == Room::active && fits && (!is_ahead || fell_back)) co_return Room::active;
+    if (write.room == Room::active && fits) {
+      fell_back = co_await fall_back(write.bytes);
+    } else if (!may_add_buffer()) {
       co_await wait_for_flush();
     } else if (active_.data->empty()) {
       co_return Room::own_buffer;
@@ -282,7 +322,7 @@ bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view
   require_writable();
   check_key(key);
   if (value) check_value(*value);
-  if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0) return false;
+  if (goes_to_run_at_once(value) || writers_.locked() || unlogged_ > 0 || is_ahead_of_flush()) return false;
   const std::array<LogEntry, 1> entry{LogEntry{key, value, std::nullopt}};
   const std::size_t log_bytes = log_ ? record_bytes(entry) : 0;
   if (log_ && (log_held_ || !log_->has_room(log_bytes))) return false;

@@ -253,9 +253,11 @@ monterey::Task<> TreeMerge::collect_changes(const UpperBound& upper) {
   while (changes_below(upper)) {
     changes_.push_back(input_->entry());
     input_->next();
+    ++counts_.keys;
     const bool is_gone = input_->valid() && input_->entry().by_range;
     if (is_gone) co_await pass_over_erased(&*input_);
   }
+  if (with_.progress != nullptr) with_.progress->pulse();
 }
 
 // A leaf of the old tree, until the next call.

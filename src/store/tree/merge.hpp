@@ -29,6 +29,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <monterey/sync.hpp>
 #include <monterey/task.hpp>
 #include <optional>
 #include <string>
@@ -53,6 +54,7 @@ struct MergeCounts {
   std::uint64_t pages_read = 0;      // leaves read from the device
   std::uint64_t pages_touched = 0;   // pages of the old tree that were replaced
   std::uint64_t run_blocks_moved = 0;
+  std::uint64_t keys = 0;  // of the buffer, that it has come past
 
   MergeCounts& operator+=(const MergeCounts& other);
 };
@@ -73,6 +75,7 @@ class TreeMerge {
     PageWriter& writer;
     std::span<std::byte> read_slots;
     monterey::IoClass io_class;
+    monterey::Event* progress = nullptr;  // pulsed when counts().keys has grown
   };
 
   // `durable` is the generation that readers of the write buffer pin: the birth of runs that move from there to the tree.

@@ -2,12 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <random>
 #include <set>
 #include <unordered_set>
 
+#include <monterey/monterey.hpp>
 #include <store/store.hpp>
 
 #include "cost_support.hpp"
@@ -19,6 +21,75 @@ namespace store {
 namespace {
 
 using namespace store::test;
+using Completion = MemDisk::Completion;
+
+// --- pace ---
+
+std::string paced_key(std::uint64_t index) {
+  char text[32];
+  std::snprintf(text, sizeof text, "key%08lu", static_cast<unsigned long>(index));
+  return text;
+}
+
+monterey::Task<> put_until(Partition* db, std::uint64_t keys, const bool* stop, std::uint64_t* done) {
+  while (!*stop) {
+    co_await db->put(paced_key(*done * 7919 % keys), std::string(100, 'w'));
+    ++*done;
+    if (*done % 16 == 0) co_await monterey::yield();
+  }
+}
+
+// With the last buffer half full and the flush at a stand, writes stand too; they go on as it reads leaf after leaf, not when it has
+// ended.
+TEST(FlushCost, WritesKeepPaceWithTheFlush) {
+  const PartitionConfig config{.cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 256u << 10};
+  constexpr std::uint64_t kKeys = 20'000;
+  const auto arena = static_cast<double>(config.write_buffer_bytes);
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    for (std::uint64_t i = 0; i < kKeys; ++i) co_await db.put(paced_key(i), std::string(100, 'v'));
+    co_await db.flush();
+    disk->complete_by(
+        [](const Operation& op) { return op.op == DeviceOp::read ? Completion::held : Completion::at_once; });
+    bool stop = false;
+    std::uint64_t done = 0;
+    auto writer = monterey::spawn(put_until(&db, kKeys, &stop, &done));
+    const auto settle = [&]() -> monterey::Task<> {
+      const monterey::TaskClassScope scope(monterey::TaskClass::background);  // behind the flush
+      for (std::uint64_t before = ~std::uint64_t{0}; before != done;) {
+        before = done;
+        for (int i = 0; i < 200; ++i) co_await monterey::yield();
+      }
+    };
+    co_await settle();
+    EXPECT_GT(disk->held(), 0U);
+    EXPECT_GE(static_cast<double>(db.stats().buffered_bytes), 1.45 * arena);
+    EXPECT_LE(static_cast<double>(db.stats().buffered_bytes), 1.55 * arena);
+    const std::uint64_t flushes = db.stats().flushes;
+    int went_on = 0;
+    for (int i = 0; i < 100; ++i) {
+      const std::uint64_t before = done;
+      if (disk->held() > 0) disk->release();
+      co_await settle();
+      if (done > before) ++went_on;
+    }
+    EXPECT_EQ(db.stats().flushes, flushes) << "the flush ended";
+    EXPECT_GE(went_on, 50) << "of a hundred leaves that were read";
+    stop = true;
+    disk->complete_by(nullptr);
+    disk->complete(Completion::at_once);
+    while (!writer.ended()) {
+      disk->release_all();
+      co_await monterey::yield();
+    }
+    co_await writer;
+    const CheckReport report = co_await db.check();
+    EXPECT_TRUE(report.ok) << report.errors.front();
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
 
 // --- splits ---
 
