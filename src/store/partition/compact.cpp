@@ -29,10 +29,15 @@ constexpr std::uint64_t kLeastGain = 16;            // of what lies above the ma
 constexpr int kMostLogMoves = 3;                    // by one call
 constexpr std::uint64_t kFewBlocks = 64;            // a commit may take from a store that has none free
 
-// How many blocks a compacted store may have for so many in use: room for a commit to work with.
-std::uint64_t compact_blocks(std::uint64_t used) { return used + used / 32 + 32; }
-
 }  // namespace
+
+// How many blocks the device may have when it is compacted: room for a commit to work with, which the log needs none of.
+std::uint64_t PartitionCore::compact_mark() const {
+  const std::uint64_t used = free_list_.used_blocks();
+  const bool log_lies_here = (meta_.features & kFeatureLogDevice) == 0;
+  const std::uint64_t log = log_lies_here ? log_layout().total_bytes() / kPageBytes : 0;
+  return used + (used - std::min(used, log)) / 32 + 32;
+}
 
 // One commit of a compaction, from the one who wants it to the flusher and back.
 struct PartitionCore::CompactTurn {
@@ -102,7 +107,7 @@ monterey::Task<CompactReport> PartitionCore::compact(CompactOptions options) {
 
 monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
   if (!packed_) {
-    free_list_.prefer_below(compact_blocks(free_list_.used_blocks()));
+    free_list_.prefer_below(compact_mark());
     co_await compact_tree(compaction, CompactStep::pack, 0);
     packed_ = !compaction.stopped;
   }
@@ -110,7 +115,7 @@ monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
   int log_moves = 0;
   std::uint64_t reach = 0;  // quarters of the blocks below the mark that are moved, too
   while (!compaction.stopped) {
-    const std::uint64_t mark = compact_blocks(free_list_.used_blocks());
+    const std::uint64_t mark = compact_mark();
     const std::uint64_t before = free_list_.high_water();
     is_low = before <= mark;
     if (is_low) break;

@@ -358,6 +358,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   std::uint64_t compact_room() const;
   std::uint64_t compact_budget(std::uint64_t most) const;
   std::uint64_t kept_for_compact_turn() const;
+  std::uint64_t compact_mark() const;
   monterey::Task<> compact_all(Compaction& compaction);
   enum class CompactStep : std::uint8_t { pack, move, own_pages, log, lower };
   bool wants_compact_turn() const;

@@ -6,6 +6,7 @@
 // The arena borrows its memory from the buffer.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -59,9 +60,12 @@ class Arena {
 
   // Forgets everything; references and views become invalid.
   void clear() noexcept {
+    poison(base_, used_units_ * kUnitBytes);  // a view that somebody kept is seen, until its place is used again
+    poisoned_units_ = std::max(poisoned_units_, used_units_);
     used_units_ = 1;
-    poison(base_, capacity_bytes());  // a view that somebody kept is seen, until its place is used again
   }
+  // For whoever gets the memory next.
+  void give_back() const noexcept { unpoison(base_, poisoned_units_ * kUnitBytes); }
 
   // Append; the caller has checked that free_bytes() suffices.
   NodeRef append_node(std::string_view key) noexcept {
@@ -132,6 +136,7 @@ class Arena {
 
   std::byte* base_;
   std::size_t capacity_units_;
+  std::size_t poisoned_units_ = 0;
   std::size_t used_units_ = 1;
 };
 

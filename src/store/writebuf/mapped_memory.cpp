@@ -9,7 +9,6 @@
 #include <string>
 
 #include "store/base/assert.hpp"
-#include "store/base/poison.hpp"
 
 namespace store {
 namespace {
@@ -49,9 +48,6 @@ MappedMemory::MappedMemory(std::size_t bytes) : bytes_(mapped_bytes(bytes)) {
   }
 }
 
-MappedMemory::~MappedMemory() {
-  unpoison(data_, bytes_);  // whatever is mapped here next
-  STORE_ASSERT(::munmap(data_, bytes_) == 0);
-}
+MappedMemory::~MappedMemory() { STORE_ASSERT(::munmap(data_, bytes_) == 0); }
 
 }  // namespace store

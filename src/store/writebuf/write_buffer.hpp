@@ -130,6 +130,7 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   explicit WriteBuffer(const Layout& layout);
   WriteBuffer(const WriteBuffer&) = delete;
   WriteBuffer& operator=(const WriteBuffer&) = delete;
+  ~WriteBuffer() { arena_.give_back(); }
 
  private:
   // A version in the arena that the index and the runs do not know yet, under a node of its own. A put only asks for
