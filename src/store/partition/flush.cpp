@@ -42,6 +42,16 @@ std::string text_of(const std::exception_ptr& error) {
   }
 }
 
+// no_space says that nothing was changed, which of a commit that failed at its meta page is not known.
+[[noreturn]] void throw_commit_failed(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& e) {
+    if (e.errc() != Errc::no_space) throw;
+    throw Error(Errc::io_error, e.what());
+  }
+}
+
 }  // namespace
 
 void PartitionCore::poison(const std::string& why) noexcept {
@@ -237,7 +247,7 @@ monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_
     } else {
       poison(std::current_exception());
     }
-    throw;
+    throw_commit_failed(std::current_exception());
   }
 }
 
