@@ -193,8 +193,7 @@ monterey::Task<> measure_commit(std::string path, store::PartitionConfig config,
   constexpr std::uint64_t kMetaCopies = 2;
   fmt::print(
       "commit of {} changed keys in {:.1f} GB with {} free extents of two blocks: {} tree pages written for {} "
-      "touched, "
-      "{:.2f} times (2), {} allocator pages, {} meta pages; {:.2f} MiB in all (2.5)\n",
+      "touched, {:.2f} times (2), {} allocator pages, {} meta pages; {:.2f} MiB in all (2.5)\n",
       kChanged, static_cast<double>(after.device_blocks * kBlockBytes) / 1e9, extents, tree, touched,
       static_cast<double>(tree) / static_cast<double>(touched), all - tree - kMetaCopies, kMetaCopies,
       static_cast<double>(all * kBlockBytes) / (1 << 20));

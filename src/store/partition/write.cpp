@@ -244,8 +244,8 @@ bool PartitionCore::is_ahead_of_flush() const {
 }
 
 // While it merges, a flush says how far it has come. How long its commit takes nobody knows, so the room that is left then is given
-// out ever more slowly: a hundredth of it for each hundredth of kCommitTime, and never all. Returns whether the write has waited for its
-// share.
+// out ever more slowly: a hundredth of it for each hundredth of kCommitTime. No write waits longer than kLongest for its share.
+// Returns whether it was that, and not the merge, that the write has waited for.
 monterey::Task<bool> PartitionCore::fall_back(std::size_t bytes) {
   constexpr std::chrono::duration<double> kCommitTime{0.2};
   constexpr std::chrono::duration<double> kLongest{0.02};

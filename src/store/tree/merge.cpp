@@ -47,6 +47,7 @@ MergeCounts& MergeCounts::operator+=(const MergeCounts& other) {
   pages_read += other.pages_read;
   pages_touched += other.pages_touched;
   run_blocks_moved += other.run_blocks_moved;
+  keys += other.keys;
   return *this;
 }
 

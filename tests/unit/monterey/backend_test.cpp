@@ -176,7 +176,26 @@ TEST_P(BackendTest, SixtyFourReadsAreOneSystemCallAndAnIdleTurnIsNone) {
   ::close(fd);
 }
 
-// The reads of an empty pipe stay in flight until something is written to it.
+// Reads of it stay in flight until they are fed.
+class EmptyPipe {
+ public:
+  EmptyPipe() { EXPECT_EQ(::pipe(ends_), 0); }
+  EmptyPipe(const EmptyPipe&) = delete;
+  EmptyPipe& operator=(const EmptyPipe&) = delete;
+  ~EmptyPipe() {
+    ::close(ends_[0]);
+    ::close(ends_[1]);
+  }
+  int fd() const { return ends_[0]; }
+  void feed(std::size_t bytes) {
+    const std::string text(bytes, 'x');
+    EXPECT_EQ(::write(ends_[1], text.data(), bytes), static_cast<ssize_t>(bytes));
+  }
+
+ private:
+  int ends_[2] = {-1, -1};
+};
+
 TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
   backend_.reset();
   constexpr std::size_t kInFlight = 24;
@@ -184,13 +203,12 @@ TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
   std::vector<std::uint64_t> calls_of_each;
   for (std::size_t waiting = 1; waiting <= kEighth; ++waiting) {
     const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
-      int ends[2];
-      if (::pipe(ends) != 0) return "no pipe";
+      EmptyPipe pipe;
       backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
       std::deque<Op> ops(kInFlight + kEighth);
       std::array<std::byte, kInFlight + kEighth> memory{};
       for (std::size_t i = 0; i < ops.size(); ++i) {
-        read_op(ops[i], ends[0], 0, &memory[i]);
+        read_op(ops[i], pipe.fd(), 0, &memory[i]);
         ops[i].length = 1;
       }
       for (std::size_t i = 0; i < kInFlight; ++i) backend_->queue(ops[i]);
@@ -199,10 +217,8 @@ TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
       for (std::size_t i = 0; i < waiting; ++i) backend_->queue(ops[kInFlight + i]);
       window.close();
       for (std::size_t i = waiting; i < kEighth; ++i) backend_->queue(ops[kInFlight + i]);
-      if (::write(ends[1], memory.data(), memory.size()) != static_cast<ssize_t>(memory.size())) return "a short write";
+      pipe.feed(memory.size());
       if (!drain()) return "the reads did not end";
-      ::close(ends[0]);
-      ::close(ends[1]);
       return "";
     });
     ASSERT_TRUE(calls.counted) << calls.failure;
@@ -216,13 +232,12 @@ TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
 TEST_P(BackendTest, AForegroundReadBesideBackgroundReadsGoesWhenAsked) {
   backend_.reset();
   const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
-    int ends[2];
-    if (::pipe(ends) != 0) return "no pipe";
+    EmptyPipe pipe;
     backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
     std::deque<Op> ops(9);
     std::array<std::byte, 9> memory{};
     for (std::size_t i = 0; i < ops.size(); ++i) {
-      read_op(ops[i], ends[0], 0, &memory[i], i == 8 ? IoClass::foreground : IoClass::background);
+      read_op(ops[i], pipe.fd(), 0, &memory[i], i == 8 ? IoClass::foreground : IoClass::background);
       ops[i].length = 1;
     }
     for (std::size_t i = 0; i < 8; ++i) backend_->queue(ops[i]);
@@ -233,10 +248,8 @@ TEST_P(BackendTest, AForegroundReadBesideBackgroundReadsGoesWhenAsked) {
     backend_->submit_foreground();
     backend_->submit_foreground();
     window.close();
-    if (::write(ends[1], memory.data(), memory.size()) != static_cast<ssize_t>(memory.size())) return "a short write";
+    pipe.feed(memory.size());
     if (!drain()) return "the reads did not end";
-    ::close(ends[0]);
-    ::close(ends[1]);
     return "";
   });
   ASSERT_TRUE(calls.counted) << calls.failure;
