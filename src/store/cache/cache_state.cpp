@@ -94,6 +94,9 @@ CacheState::CacheState(BlockDevice& block_device, monterey::FixedBuf frame_memor
 }
 
 CacheState::~CacheState() {
+  STORE_ASSERT(unverified == std::count_if(records, records + frame_count, [](const FrameRecord& record) {
+                 return (record.flags & kFrameUnverified) != 0;
+               }));
   for (std::uint32_t frame = 0; frame < frame_count; ++frame) expose(frame);
 }
 
@@ -101,6 +104,34 @@ CacheState::~CacheState() {
 std::uint32_t CacheCore::find_and_note(const PagePointer& pointer, std::uint32_t* hint) const noexcept {
   const std::uint32_t frame = find_loaded(pointer);
   if (frame != kNoFrame) *hint = frame;
+  return frame;
+}
+
+std::uint32_t CacheCore::find_unverified(const PagePointer& pointer) const noexcept {
+  if (unverified == 0) return kNoFrame;
+  for (std::uint32_t i = home(pointer.page.value); table[i].page != 0; i = (i + 1) & table_mask) {
+    const std::uint32_t frame = table[i].frame;
+    if (table[i].page == pointer.page.value && (records[frame].flags & kFrameUnverified) != 0) return frame;
+  }
+  return kNoFrame;
+}
+
+std::uint32_t CacheCore::verify_now(const PagePointer& pointer) noexcept {
+  return static_cast<CacheState*>(this)->verify_unverified(pointer);
+}
+
+// One that does not verify is dropped: it was another version, or a load meets the damage again and reports it.
+std::uint32_t CacheState::verify_unverified(const PagePointer& pointer) noexcept {
+  const std::uint32_t frame = find_unverified(pointer);
+  if (frame == kNoFrame) return kNoFrame;
+  expose(frame);
+  if (!verify(std::span<const std::byte, kPageBytes>(frame_data(frame), kPageBytes), pointer).empty()) {
+    evict(frame);
+    return kNoFrame;
+  }
+  records[frame].flags &= ~kFrameUnverified;
+  --unverified;
+  show(frame);
   return frame;
 }
 
@@ -140,6 +171,7 @@ Load& CacheState::make_load(const PagePointer& pointer, monterey::IoClass io_cla
   load.io_class = io_class;
   load.reuse = reuse;
   load.frame = kNoFrame;
+  load.verified = false;
   load.next = nullptr;
   ++stats.loading;
   return load;
@@ -231,7 +263,7 @@ std::size_t CacheState::begin_together(std::span<const PagePointer> pointers, mo
   Together together;
   std::size_t reading = 0;
   for (const PagePointer& pointer : pointers) {
-    const bool is_resident = pointer.is_null() || find_loaded(pointer) != kNoFrame;
+    const bool is_resident = pointer.is_null() || has(pointer);
     if (is_resident || find_load(pointer) != nullptr) {
       if (!is_resident) ++reading;
       start_together(together);
@@ -267,10 +299,11 @@ void CacheState::start_together(Together& together) noexcept {
   }
 }
 
-void CacheState::require_verified(const Load& load) const {
+void CacheState::require_verified(Load& load) const {
   const std::span<const std::byte, kPageBytes> page(frame_data(load.frame), kPageBytes);
   const std::string failed = verify(page, load.pointer);
-  if (failed.empty()) return;
+  load.verified = failed.empty();
+  if (load.verified) return;
   throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
                                             device.name(), load.pointer.page.value, failed));
 }
@@ -315,7 +348,7 @@ CacheState::Run CacheState::run_together(CacheState* state, Together together) {
     std::exception_ptr error;
     try {
       if (!is_read) co_await state->read(*load);
-      state->require_verified(*load);
+      if (!is_read || !load->waiters.empty()) state->require_verified(*load);
     } catch (...) {
       error = std::current_exception();
     }
@@ -339,7 +372,12 @@ void CacheState::finish(Load& load, const std::exception_ptr& error) noexcept {
     reachable = false;
   }
   if (reachable) {
-    show(frame);
+    if (load.verified) {
+      show(frame);
+    } else {
+      record.flags |= kFrameUnverified;
+      ++unverified;
+    }
     ++stats.resident;
   }
   if (error != nullptr) ++stats.load_errors;
@@ -486,6 +524,7 @@ void CacheState::free_frame(std::uint32_t frame) noexcept {
     hints[std::size_t{block} * kHintsPerBlock] = free_hints_;
     free_hints_ = block;
   }
+  if ((records[frame].flags & kFrameUnverified) != 0) --unverified;
   records[frame] = {.page = free_head_};
   states[frame] = FrameState::hidden;
   free_head_ = frame;

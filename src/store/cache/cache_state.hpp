@@ -1,7 +1,7 @@
 // The part of the page cache behind a miss: frames in their states, the clock, and loads. Shared by the cache, its pins
 // and its loads; deletes itself when the cache is gone and none of the others is left.
 //
-// A frame is free (in the free list), loading, or loaded; a loaded one is evictable while nobody pins it. Invariant: while
+// A frame is free (in the free list), loading, or loaded; a loaded one is evictable while nobody pins it, verified or not. Invariant: while
 // a load waits for a frame, none is free or evictable; whoever makes one so calls hand_out_frames().
 #pragma once
 
@@ -28,7 +28,8 @@ struct Load {
   Reuse reuse = Reuse::likely;
   std::uint32_t index = 0;         // in CacheState::loads
   std::uint32_t frame = kNoFrame;  // none: it waits for one
-  Load* next = nullptr;            // the next that waits for a frame
+  bool verified = false;
+  Load* next = nullptr;  // the next that waits for a frame
   monterey::detail::WaitQueue waiters;
 };
 
@@ -76,6 +77,7 @@ struct CacheState : CacheCore {
   // The cache is gone: nothing will be looked up any more. Keeps `device` until the last load has ended.
   void orphan(std::unique_ptr<BlockDevice> device_to_keep) noexcept;
   PageCache::Pin pin_frame(std::uint32_t frame) noexcept;
+  std::uint32_t verify_unverified(const PagePointer& pointer) noexcept;
 
   BlockDevice& device;  // for loads
   monterey::FixedBuf memory;
@@ -95,7 +97,7 @@ struct CacheState : CacheCore {
   static Run run(CacheState* state, Load* load);
   static Run run_together(CacheState* state, Together together);
   monterey::Task<> read(const Load& load);
-  void require_verified(const Load& load) const;
+  void require_verified(Load& load) const;
   void take_over(Load& load, std::uint32_t frame) noexcept;
   void start(Load& load, std::uint32_t frame) noexcept;
   void start_together(Together& together) noexcept;

@@ -1,7 +1,8 @@
 // The cache of tree pages: 4 KiB frames in the core's registered buffers, found by (page number, birth generation), never by
 // the page number alone. One per partition, used from the partition's core only; no latches, no atomics.
 //
-// * A frame's bytes were verified against the pointer once, when they were read, and do not change while it is mapped.
+// * A frame's bytes are verified against the pointer once, when they were read or, of pages read ahead together, when the first
+//   wants them: then they are in the CPU's cache for him. Until then no lookup finds them. They do not change while it is mapped.
 // * A page that is being read has one read in flight, whoever waits for it.
 // * Pinned frames stay readable and in place, also after unmap() and after the cache itself is gone: the frames live until the
 //   last pin is dropped and the last load has ended. The device must outlive the loads: await drain() before closing it,
@@ -64,6 +65,7 @@ inline constexpr std::uint32_t kNoFrame = ~std::uint32_t{0};
 inline constexpr std::uint32_t kFrameLoading = 1;      // `pins` is the number of its Load
 inline constexpr std::uint32_t kFrameTransient = 2;    // brought in with Reuse::unlikely
 inline constexpr std::uint32_t kFrameUnreachable = 4;  // no table entry; free at its last unpin
+inline constexpr std::uint32_t kFrameUnverified = 8;   // read ahead, and wanted by nobody yet; hidden
 
 struct FrameRecord {
   std::uint32_t flags = 0;
@@ -121,6 +123,7 @@ struct CacheCore {
   std::uint32_t loads_without_frame = 0;  // an unpin must look for someone who waits for a frame
   std::uint32_t user_pins = 0;
   std::uint32_t user_pins_limit = 0;
+  std::uint32_t unverified = 0;  // frames
   std::uint64_t hits = 0;
 
   std::uint32_t home(std::uint32_t page) const noexcept { return (page * 0x9E3779B1u) >> hash_shift; }
@@ -140,6 +143,12 @@ struct CacheCore {
     }
   }
   std::uint32_t find_and_note(const PagePointer& pointer, std::uint32_t* hint) const noexcept;
+  std::uint32_t find_unverified(const PagePointer& pointer) const noexcept;
+  // The frame in which the page lies unverified, if there is one and it passes; it is exposed then.
+  std::uint32_t verify_now(const PagePointer& pointer) noexcept;
+  bool has(const PagePointer& pointer) const noexcept {
+    return find_loaded(pointer) != kNoFrame || find_unverified(pointer) != kNoFrame;
+  }
   std::byte* frame_data(std::uint32_t frame) const noexcept { return frames + std::size_t{frame} * kPageBytes; }
   std::uint32_t frame_of(const std::byte* data) const noexcept {
     return static_cast<std::uint32_t>(static_cast<std::size_t>(data - frames) / kPageBytes);
@@ -253,10 +262,12 @@ class PageCache {
   // The heap memory that a cache of `frames` frames takes beside the frames.
   static std::size_t metadata_bytes(std::size_t frames);
 
-  // The page if it is resident, pinned; else empty. Never suspends. Cost: two cache lines and the page's.
+  // The page if it is resident, pinned; else empty, also where it was read ahead and does not verify. Never suspends. Cost: two cache
+  // lines and the page's.
   Pin try_pin(const PagePointer& pointer, Reuse reuse = Reuse::likely) noexcept {
     detail::CacheCore& core = *core_;
-    const std::uint32_t frame = core.find_loaded(pointer);
+    std::uint32_t frame = core.find_loaded(pointer);
+    if (frame == detail::kNoFrame && core.unverified != 0) frame = core.verify_now(pointer);
     if (frame == detail::kNoFrame) return {};
     if (reuse == Reuse::likely) core.states[frame] = detail::FrameState::referenced;
     ++core.records[frame].pins;
@@ -333,7 +344,7 @@ class PageCache {
   void insert_clean(const PagePointer& pointer, std::span<const std::byte, kPageBytes> page,
                     Reuse reuse = Reuse::likely);
 
-  bool resident(const PagePointer& pointer) const noexcept { return core_->find_loaded(pointer) != detail::kNoFrame; }
+  bool resident(const PagePointer& pointer) const noexcept { return core_->has(pointer); }
 
   // Forgets every version of a block that is about to be reused. A pinned or loading frame serves those who have it or
   // wait for it, is found by nobody else, and is free at its last unpin.

@@ -14,7 +14,9 @@ namespace store {
 namespace {
 
 constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
-constexpr std::uint32_t kFirstWindow = 4;  // leaves
+constexpr std::uint32_t kFirstWindow = 4;                       // leaves
+constexpr std::uint32_t kRefill = 2 * PageCache::kMaxTogether;  // leaves asked for at a time where the window is wide
+constexpr std::uint32_t kLeavesOfSparseBranch = 64;
 
 // Compares a key in two parts.
 int compare(std::string_view prefix, std::string_view suffix, std::string_view other) {
@@ -228,7 +230,7 @@ void TreeCursor::read_ahead(int direction) {
     entries_ += std::min(entries_, std::numeric_limits<std::uint64_t>::max() - entries_);
     entries_left_ = entries_;
   }
-  if (ahead_ > prefetch_pages_ / 2 || entries_left_ == 0) return;
+  if (ahead_ + std::min(prefetch_pages_ / 2, kRefill) > prefetch_pages_ || entries_left_ == 0) return;
   prefetch_pages_ =
       reads_ ? std::clamp(prefetch_pages_ * 2, kFirstWindow, std::max(prefetch_limit_, kFirstWindow)) : kFirstWindow;
   reads_ = false;
@@ -266,6 +268,15 @@ void TreeCursor::ask_for_gathered() {
   gathered_.clear();
 }
 
+// The branch in this slot comes next; and those behind it, whose leaves the window may reach, or it would end at each border.
+void TreeCursor::ask_for_branches(const BranchView& parent, std::uint32_t slot) {
+  const std::uint32_t left = direction_ > 0 ? parent.count() - 1 - slot : slot;
+  const std::uint32_t last = std::min(left, prefetch_pages_ / kLeavesOfSparseBranch);
+  for (std::uint32_t i = 0; i <= last; ++i) {
+    cache_.prefetch(parent.child(direction_ > 0 ? slot + i : slot - i), monterey::IoClass::background);
+  }
+}
+
 // The leaf behind the one asked for last. nullopt at the end of the tree, and when a branch must be read first.
 std::optional<PagePointer> TreeCursor::next_ahead() {
   while (!ahead_path_.empty()) {
@@ -291,6 +302,7 @@ std::optional<PagePointer> TreeCursor::next_ahead() {
     }
     const PagePointer child = branch.child(step.slot);
     if (step.level == 1) return child;
+    if (step.level == 2) ask_for_branches(branch, step.slot);
     ahead_path_.push_back(Place{child, step.level - 1, kNoSlot});
   }
   return std::nullopt;

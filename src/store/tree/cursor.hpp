@@ -133,6 +133,7 @@ class TreeCursor {
   void start_read_ahead(int direction);
   std::optional<PagePointer> next_ahead();
   void ask_for(const PagePointer& leaf);
+  void ask_for_branches(const BranchView& parent, std::uint32_t slot);
   void ask_for_gathered();
 
   PageCache& cache_;

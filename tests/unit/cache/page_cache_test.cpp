@@ -185,6 +185,45 @@ TEST(PageCache, OfPagesReadTogetherNoneFailsForAnother) {
   });
 }
 
+TEST(PageCache, WhatIsReadAheadIsVerifiedForTheFirstWhoWantsIt) {
+  on_core(kArena, []() -> Task<> {
+    CacheUnderTest t(16);
+    std::vector<PagePointer> pointers = t.put_range(10, 8);
+    t.disk->block(PageNo(13))[100] ^= std::byte{1};
+    t.cache->prefetch_together(pointers, IoClass::background, Reuse::unlikely);
+    co_await t.cache->drain();
+    EXPECT_EQ(t.cache->stats().resident, 8u);
+    EXPECT_EQ(t.cache->stats().load_errors, 0u);
+    EXPECT_EQ(t.reads(), 1u);
+    EXPECT_EQ(t.cache->peek(pointers[0]), nullptr) << "nothing sees it before it was verified";
+    t.cache->prefetch(pointers[0], IoClass::background);
+    t.cache->prefetch_together(std::span(pointers).first(3), IoClass::background);
+    EXPECT_EQ(what_is(t.cache->try_pin(pointers[0])), "10 of 1");
+    EXPECT_EQ(what_is(co_await t.cache->pin(pointers[1])), "11 of 1");
+    EXPECT_EQ(t.reads(), 1u) << "it is there";
+
+    // The damage is met again by who wants the page, and only by him.
+    EXPECT_FALSE(t.cache->try_pin(pointers[3]));
+    EXPECT_EQ(co_await error_of(discard(t.cache->pin(pointers[3]))), Errc::corruption);
+    EXPECT_EQ(t.cache->stats().load_errors, 1u);
+
+    // A block that is written anew.
+    pointers[4] = t.put(14, 2);
+    EXPECT_FALSE(t.cache->try_pin(pointers[4])) << "another version was read ahead";
+    EXPECT_EQ(what_is(co_await t.cache->pin(pointers[4])), "14 of 2");
+    t.cache->unmap(PageNo(15));
+    pointers[5] = t.put(15, 2);
+    EXPECT_EQ(what_is(co_await t.cache->pin(pointers[5])), "15 of 2");
+
+    // What nobody came for gives way.
+    for (const PagePointer& pointer : t.put_range(30, 32)) EXPECT_TRUE(co_await t.cache->pin(pointer));
+    EXPECT_FALSE(t.cache->resident(pointers[6]));
+    EXPECT_EQ(t.cache->stats().resident, 16u);
+    EXPECT_EQ(what_is(co_await t.cache->pin(pointers[6])), "16 of 1");
+    EXPECT_EQ(t.cache->pinned_frames(), 0u);
+  });
+}
+
 TEST(PageCache, NeverServesAnotherBirth) {
   on_core(kArena, []() -> Task<> {
     CacheUnderTest t(8);

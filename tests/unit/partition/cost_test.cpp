@@ -511,6 +511,46 @@ TEST(Cost, ALongScanStaysBehindItsReadAhead) {
   run_in_cluster(ColdLeaves::config().buffer_config(), task);
 }
 
+// On a device that answers late the whole window is asked for, not only what the branches that happen to be resident lead to.
+TEST(Cost, ALongScanHasItsWindowInFlight) {
+  const auto disk = std::make_shared<MemDisk>();
+  PartitionConfig config = ColdLeaves::config();
+  config.cache_pages = 16'384;
+  const auto task = [&]() -> monterey::Task<> {
+    constexpr std::uint64_t kKeys = 20'000;  // three or four a leaf, in some forty branches
+    {
+      auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+      co_await put_all(db, keys_up_to(kKeys), std::string(1000, 'v'));
+      co_await db.close();
+    }
+    for (const bool reverse : {false, true}) {
+      auto db = co_await Partition::open(std::make_unique<MemBlockDevice>(disk), config);
+      auto scan = co_await db.scan("", std::nullopt, {.reverse = reverse, .prefetch_pages = 1024});
+      std::uint64_t entries = 0;
+      for (; entries < kKeys / 4; ++entries) EXPECT_TRUE(co_await scan.advance());
+      disk->complete(MemDisk::Completion::held);
+      auto rest = monterey::spawn([](Scan& from, std::uint64_t& count) -> monterey::Task<> {
+        while (co_await from.advance()) ++count;
+      }(scan, entries));
+      std::uint64_t seen = 0;
+      do {
+        seen = entries;
+        for (int turn = 0; turn < 20; ++turn) co_await monterey::yield();
+      } while (entries != seen);
+      std::uint64_t blocks = 0;
+      for (std::size_t i = 0; i < disk->held(); ++i) blocks += disk->held_operation(i).blocks;
+      EXPECT_GE(blocks, 800u);
+      EXPECT_LT(entries, kKeys);
+      disk->complete(MemDisk::Completion::at_once);
+      disk->release_all();
+      co_await std::move(rest);
+      EXPECT_EQ(entries, kKeys);
+      co_await db.close();
+    }
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
 TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
   const auto disk = std::make_shared<MemDisk>();
   const auto task = [&]() -> monterey::Task<> {
