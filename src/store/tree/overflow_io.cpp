@@ -22,6 +22,11 @@ namespace store {
 
 namespace {
 
+// A part longer than kLongBytes is read by several I/Os, so many of them at once, and each is verified while others are on their way: of
+// one long I/O, the device would stand still during the check, and longer ones than these end close together.
+constexpr std::uint64_t kLongBytes = 4u << 20;
+constexpr std::uint64_t kReadBytes = 1u << 20;
+constexpr std::size_t kReadsAtOnce = 8;
 // A run is written in pieces, so many of them in flight at once: together 1 MiB of memory beside the value.
 constexpr std::uint64_t kPieceBytes = 256u << 10;
 constexpr std::size_t kPiecesAtOnce = 4;
@@ -86,6 +91,10 @@ monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey
   const std::size_t bytes = std::size_t{run_extent(run).count} * kPageBytes;
   RunValue value{allocate_aligned(bytes), run.length};
   const std::span<std::byte> memory(value.memory.get(), bytes);
+  if (run.length > kLongBytes) {
+    co_await read_run_part(device, run, 0, memory.first(static_cast<std::size_t>(run.length)), io_class);
+    co_return std::move(value);
+  }
   co_await device.read(run.first, memory, io_class);
   co_await check_run(device, run, memory);
   co_return std::move(value);
@@ -110,7 +119,7 @@ struct PartRead {
     const std::uint64_t run_end = run_blocks(run.length) * kPageBytes;
     const std::uint64_t table_begin = block_begin(table_offset(run.length));
     std::uint64_t end = block_end(part.offset + part.bytes);
-    const bool is_table_apart = has_crc_table(run.length) && table_begin > end;
+    const bool is_table_apart = has_crc_table(run.length) && (table_begin > end || is_long());
     if (has_crc_table(run.length) && !is_table_apart) end = run_end;
     // The blocks whose every byte is wanted, if the memory for them can take blocks.
     std::uint64_t direct_begin = block_end(offset);
@@ -132,9 +141,26 @@ struct PartRead {
       const Piece& within = is_table_apart ? table_apart : pieces[2];
       table = within.memory.subspan(static_cast<std::size_t>(table_offset(run.length) - within.begin));
     }
+  }
+
+  // By several I/Os. The table is then read before them.
+  bool is_long() const { return part.bytes > kLongBytes; }
+  std::uint64_t begin() const { return part.offset; }
+  std::uint64_t end() const { return pieces[2].end(); }
+
+  // What bytes [from_byte, to_byte) are read into, in order.
+  struct Memory {
+    std::array<BlockSpan, 3> spans;
+    std::size_t count = 0;
+  };
+  Memory memory_of(std::uint64_t from_byte, std::uint64_t to_byte) const {
+    Memory memory;
     for (const Piece& piece : pieces) {
-      if (!piece.memory.empty()) reads[read_count++] = piece.memory;
+      const std::uint64_t from = std::max(from_byte, piece.begin);
+      const std::uint64_t to = std::min(to_byte, piece.end());
+      if (from < to) memory.spans[memory.count++] = piece.memory.subspan(from - piece.begin, to - from);
     }
+    return memory;
   }
 
   // The CRC of bytes [begin, end), wherever they lie.
@@ -163,9 +189,67 @@ struct PartRead {
       pieces;  // in order: before the direct blocks, those, and behind them with the table if it is near
   Piece table_apart;
   std::span<const std::byte> table;
-  std::array<BlockSpan, 3> reads;  // the pieces that are not empty
-  std::size_t read_count = 0;
 };
+
+// One call of read_run_part().
+struct RunReader {
+  BlockDevice& device;
+  const OverflowRef run;
+  const std::uint64_t offset;
+  const std::span<std::byte> into;
+  const monterey::IoClass io_class;
+  const PartRead part{run, offset, into};
+  std::uint64_t next = part.begin();  // where the next I/O of a long part begins
+
+  PageNo block_at(std::uint64_t byte) const {
+    return PageNo(static_cast<std::uint32_t>(run.first.value + byte / kPageBytes));
+  }
+
+  monterey::Task<> read_table_apart() const {
+    co_await device.read(block_at(part.table_apart.begin), part.table_apart.memory, io_class);
+  }
+
+  // Reads blocks [begin, end) of the run.
+  monterey::Task<> read(std::uint64_t begin, std::uint64_t end) const {
+    const PartRead::Memory memory = part.memory_of(begin, end);
+    if (memory.count == 1) {
+      co_await device.read(block_at(begin), memory.spans[0], io_class);
+    } else {
+      co_await device.read_scattered(block_at(begin), std::span(memory.spans).first(memory.count), io_class);
+    }
+  }
+
+  // Verifies bytes [begin, end) of the value, whole chunks, and brings them to their place.
+  monterey::Task<> take(std::uint64_t begin, std::uint64_t end) const {
+    const std::uint64_t step = part.table.empty() ? run.length : kCrcChunkBytes;
+    for (std::uint64_t at = begin; at < end; at += step) {
+      const std::uint64_t chunk_end = std::min(at + step, end);
+      require_sound(device, run, verify_chunk(part.crc_of(at, chunk_end), at / step, part.table, run));
+      part.copy_to(offset, into, at, chunk_end);
+      if (chunk_end < end) co_await monterey::maybe_yield();
+    }
+  }
+  monterey::Task<> take_all() const { return take(part.part.offset, part.part.offset + part.part.bytes); }
+};
+
+// One of the workers that take the I/Os of a long part in turn.
+monterey::Task<> read_in_turn(RunReader* reader) {
+  const std::uint64_t bytes_end = reader->part.part.offset + reader->part.part.bytes;
+  std::exception_ptr error;
+  while (reader->next < reader->part.end()) {
+    const std::uint64_t begin = std::exchange(reader->next, reader->next + kReadBytes);
+    const std::uint64_t end = begin + kReadBytes;
+    try {
+      co_await reader->read(begin, std::min(end, reader->part.end()));
+      co_await reader->take(begin, std::min(end, bytes_end));
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (!error) continue;
+    reader->next = reader->part.end();  // what the others have begun ends, no more is begun
+    std::rethrow_exception(error);
+  }
+}
 
 }  // namespace
 
@@ -174,30 +258,31 @@ monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64
   STORE_ASSERT(!into.empty());
   STORE_ASSERT(offset < run.length && into.size() <= run.length - offset);
   require_on_device(device, run);
-  const PartRead read(run, offset, into);
-  const auto block_at = [&run](std::uint64_t byte) {
-    return PageNo(static_cast<std::uint32_t>(run.first.value + byte / kPageBytes));
+  RunReader reader{device, run, offset, into, io_class};
+  const PartRead& part = reader.part;
+  const auto require_sound_table = [&] {
+    if (!part.table.empty()) require_sound(device, run, verify_crc_table(part.table, run));
   };
-  const std::span<const BlockSpan> memory(read.reads.data(), read.read_count);
-  monterey::Task<> part = memory.size() == 1 ? device.read(block_at(read.part.offset), memory[0], io_class)
-                                             : device.read_scattered(block_at(read.part.offset), memory, io_class);
-  if (read.table_apart.memory.empty()) {
-    co_await std::move(part);
+  if (part.is_long()) {
+    co_await reader.read_table_apart();
+    require_sound_table();
+    std::vector<monterey::Task<>> workers;
+    for (std::uint64_t at = part.begin(); at < part.end() && workers.size() < kReadsAtOnce; at += kReadBytes) {
+      workers.push_back(read_in_turn(&reader));
+    }
+    co_await monterey::when_all(std::move(workers));
+    co_return;
+  }
+  if (part.table_apart.memory.empty()) {
+    co_await reader.read(part.begin(), part.end());
   } else {
     std::vector<monterey::Task<>> reads;
-    reads.push_back(std::move(part));
-    reads.push_back(device.read(block_at(read.table_apart.begin), read.table_apart.memory, io_class));
+    reads.push_back(reader.read(part.begin(), part.end()));
+    reads.push_back(reader.read_table_apart());
     co_await monterey::when_all(std::move(reads));
   }
-  if (!read.table.empty()) require_sound(device, run, verify_crc_table(read.table, run));
-  const std::uint64_t end = read.part.offset + read.part.bytes;
-  const std::uint64_t step = read.table.empty() ? run.length : kCrcChunkBytes;
-  for (std::uint64_t at = read.part.offset; at < end; at += step) {
-    const std::uint64_t chunk_end = std::min(at + step, end);
-    require_sound(device, run, verify_chunk(read.crc_of(at, chunk_end), at / step, read.table, run));
-    read.copy_to(offset, into, at, chunk_end);
-    co_await monterey::maybe_yield();
-  }
+  require_sound_table();
+  co_await reader.take_all();
 }
 
 namespace {

@@ -296,5 +296,60 @@ TEST(GetInto, DamageIsNamedByThePartsThatTouchItAndNoOthers) {
   });
 }
 
+// Over 4 MiB: the table, then a MiB at a time.
+TEST(GetInto, ALongValueIsReadByEightReadsAtOnce) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    constexpr std::uint64_t kLength = 10'000'001;
+    const std::string key = key_of(kLength);
+    auto disk = std::make_shared<MemDisk>();
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), small_config());
+    co_await db.put(key, value_of(kLength));
+    co_await db.flush();
+    const std::optional<std::string> copied = co_await db.get(key);
+    EXPECT_TRUE(copied == value_of(kLength));
+    struct Case {
+      std::uint64_t offset;
+      std::size_t bytes;
+      std::size_t place;
+    };
+    for (const Case& c :
+         {Case{0, kLength, 0}, Case{0, kLength, 1}, Case{100, 5'000'000, 100}, Case{5'000'000, 5'000'001, 0},
+          Case{65'536, 4'194'305, 0}, Case{65'535, 4'194'305, 4'095}, Case{1'048'576, 5'242'880, 0}}) {
+      co_await expect_part(db, kLength, c.offset, c.bytes, c.place);
+    }
+
+    disk->complete(MemDisk::Completion::held);
+    auto reading = monterey::spawn(expect_part(db, kLength, 0, kLength, 0));
+    for (int turn = 0; turn < 20; ++turn) co_await monterey::yield();
+    EXPECT_EQ(disk->held(), 1u) << "the table";
+    disk->release_all();
+    for (int turn = 0; turn < 20; ++turn) co_await monterey::yield();
+    EXPECT_EQ(disk->held(), 8u);
+    for (std::size_t i = 0; i < disk->held(); ++i) EXPECT_EQ(disk->held_operation(i).blocks, 256u);
+    disk->complete(MemDisk::Completion::at_once);
+    disk->release_all();
+    co_await std::move(reading);
+
+    const OverflowRef run = run_of(*disk, key);
+    const PageNo in_the_seventh(run.first.value + 6 * 256 + 3);
+    test::flip_bit(*disk, in_the_seventh, 77);
+    co_await expect_error(read_part(db, kLength, 0, kLength), Errc::corruption,
+                          fmt::format("block {}|byte {}", run.first.value, 6 * 1'048'576));
+    co_await expect_part(db, kLength, 0, 6 * 1'048'576, 0);
+    test::flip_bit(*disk, in_the_seventh, 77);
+    const PageNo table(static_cast<std::uint32_t>(run.first.value + run_blocks(kLength) - 1));
+    test::flip_bit(*disk, table, 4'095 * 8);
+    co_await expect_error(read_part(db, kLength, 0, kLength), Errc::corruption, "table");
+    test::flip_bit(*disk, table, 4'095 * 8);
+    for (const std::uint64_t skip : {0, 1, 5, 10}) {
+      disk->inject(test::Fault{.op = test::DeviceOp::read, .skip = skip});
+      co_await expect_error(read_part(db, kLength, 0, kLength), Errc::io_error, "");
+    }
+    co_await expect_part(db, kLength, 0, kLength, 0);
+    co_await expect_clean(db);
+    co_await db.close();
+  });
+}
+
 }  // namespace
 }  // namespace store
