@@ -110,8 +110,12 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     std::vector<iovec> memory;
     memory.reserve(pieces.size());
     for (const BlockSpan piece : pieces) {
-      memory.push_back({.iov_base = piece.data(), .iov_len = piece.size()});
       bytes += piece.size();
+      if (!memory.empty() && static_cast<std::byte*>(memory.back().iov_base) + memory.back().iov_len == piece.data()) {
+        memory.back().iov_len += piece.size();  // one stretch can be a registered buffer
+      } else {
+        memory.push_back({.iov_base = piece.data(), .iov_len = piece.size()});
+      }
     }
     require_range("read", first, bytes);
     const std::size_t got = co_await file_.readv(byte_offset(first), memory, io_class);
