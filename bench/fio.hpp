@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +28,28 @@ inline double fio_read_rate(const std::string& path, const std::string& shape) {
   }
   if (field == nullptr) throw std::runtime_error("fio answered something else");
   return std::strtod(field, nullptr) * 1024;
+}
+
+// Binds this thread, and each fio that it starts, to the CPU on which reads of the file at `path` take least: where the device has one
+// interrupt, that CPU sees a completion some 20 us before the others. Returns it.
+inline int use_fastest_cpu(const std::string& path) {
+  cpu_set_t allowed;
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) throw std::runtime_error("cannot tell the CPUs");
+  int fastest = -1;
+  double best = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    const double rate = fio_read_rate(
+        path, fmt::format("--rw=randread --bs=4k --iodepth=1 --time_based --runtime=1 --cpus_allowed={}", cpu));
+    if (rate <= best) continue;
+    best = rate;
+    fastest = cpu;
+  }
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(fastest, &one);
+  if (fastest < 0 || ::sched_setaffinity(0, sizeof one, &one) != 0) throw std::runtime_error("cannot choose a CPU");
+  return fastest;
 }
 
 }  // namespace bench

@@ -1,7 +1,7 @@
 // Cold reads of big values at random beside fio, which reads pieces of the same size of the same file at the same depth: get_into
 // to aligned memory of the core's buffers (zero copy), and plain get beside it. The tree's leaves are in the cache, values never are.
 // Rounds alternate, and begin with another contender each time; the ratios are medians of the ratios within a round. Device reads
-// are counted at the block device. `bench_values [--directory DIR] [--rounds N] [--seconds S] [--only VALUE_KIB]`; 5 GiB there.
+// are counted at the block device. Both run on one CPU, the same. `bench_values [--directory DIR] [--rounds N] [--seconds S] [--only VALUE_KIB]`; 5 GiB there.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -190,8 +190,8 @@ monterey::Task<> measure(std::string path, Kind kind, Options options) {
     const Key key(kind.count / 2);
     co_await db.get_into(key.view(), memory.span());
   }
-  fmt::print("{:>6} KiB: the first value after open (the root of {} levels is there): {} device reads\n",
-             kind.value_kib, db.stats().height, counts.reads - opened);
+  fmt::print("{:>6} KiB: the first value after open (the root of {} levels is there): {} device reads; all on CPU {}\n",
+             kind.value_kib, db.stats().height, counts.reads - opened, bench::use_fastest_cpu(path));
   for (std::uint64_t i = 0; i < kind.count; ++i) {
     const Key key(i);
     const bool found = co_await db.contains(key.view());
