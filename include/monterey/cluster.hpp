@@ -2,6 +2,7 @@
 // What runs on it are tasks: init() spawns the first ones on every core.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <monterey/capabilities.hpp>
@@ -44,6 +45,13 @@ class Cluster {
       pin_ = on;
       return *this;
     }
+    // How long a core that waits for at most 4 foreground operations looks for their end itself before it sleeps; 0: not at all. Saves
+    // falling asleep and being woken, a third of the time of a read on many a fast disk, for a CPU that is busy meanwhile. Where waits
+    // turn out to be longer it is done seldom, and with more cores than CPUs never. Has no effect without io_uring.
+    Builder& poll(std::chrono::microseconds time) noexcept {
+      poll_ = time;
+      return *this;
+    }
     // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all
     // cores.
     Builder& init(std::function<void()> fn) {
@@ -62,6 +70,7 @@ class Cluster {
     BufferConfig buffers_;
     Backend backend_ = Backend::automatic;
     bool pin_ = false;
+    std::chrono::microseconds poll_{200};
     std::function<void()> init_;
   };
 

@@ -91,6 +91,7 @@ struct Run {
   Backend backend;
   const std::function<void()>& init;
   std::vector<int> cpus;  // one per core if they are to be pinned
+  std::chrono::microseconds poll{0};
   std::atomic<bool> failed{false};
   Rendezvous attached;
   Rendezvous ended;
@@ -121,6 +122,7 @@ void run_core(Run& run, unsigned core) {
   try {
     arena.emplace(run.buffers.bytes);
     backend = detail::make_backend(run.backend, *arena, capabilities);
+    backend->poll_for(run.poll);
     detail::ReactorOptions options;
     options.group = &run.group;
     options.core = core;
@@ -157,6 +159,7 @@ void Cluster::Builder::run() {
 
   Run run(cores, buffers_, backend_, init_);
   if (pin_ && cores <= cpus.size()) run.cpus = cpus;
+  if (cores <= cpus.size()) run.poll = poll_;
 
   std::vector<std::thread> threads;
   try {

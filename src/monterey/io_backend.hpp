@@ -84,6 +84,9 @@ class IoBackend {
   // Ends a wait in turn(), now or at its next call. Any thread. A system call only if the core sleeps.
   virtual void wake() noexcept = 0;
 
+  // How long a wait looks for completions itself before it sleeps, where the backend can; not at all unless told.
+  void poll_for(std::chrono::microseconds time) noexcept { poll_time_ = time; }
+
   // Enters an open descriptor into the ring's file table. Returns its slot, or -1 if there is no table or no room.
   virtual int register_file(int fd) noexcept = 0;
   // Requires: no operation on the slot is queued or issued.
@@ -102,6 +105,7 @@ class IoBackend {
     op.result = result;
     op.complete(op);
   }
+  std::chrono::microseconds poll_time() const noexcept { return poll_time_; }
   // Completes what an injection holds back, at the end of a turn.
   void release_held() noexcept;
   std::size_t held() const noexcept { return injection_ == nullptr ? 0 : held_by_injection(); }
@@ -111,6 +115,7 @@ class IoBackend {
   std::size_t held_by_injection() const noexcept;
 
   const std::uint64_t id_;
+  std::chrono::microseconds poll_time_{0};
   IoInjection* injection_ = nullptr;
 };
 

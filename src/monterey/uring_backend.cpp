@@ -16,7 +16,23 @@ constexpr unsigned kSubmissionEntries = 256;
 constexpr unsigned kCompletionEntries = 2048;
 constexpr unsigned kFewestEntries = 16;
 constexpr unsigned kFileSlots = 64;
-// Foreground operations that wait go to the kernel before the turn ends once they are this part of those in flight.
+// With more foreground operations in flight one ends soon enough, and many end together.
+constexpr std::size_t kMostPolled = 4;
+constexpr unsigned kVainPolls = 16;
+constexpr unsigned kWaitsBetweenPolls = 64;
+constexpr unsigned kLooksPerClock = 16;
+
+// Between two looks: leaves the CPU's units to the other thread of its core.
+void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
+
+// Foreground operations that wait go to the kernel before the turn ends once they are this part of those that were in
+// flight: also where all of them have just ended together, and the device would stand still until the last has had its turn.
 constexpr std::size_t kEarlyShare = 8;
 // Newer than liburing 2.3: truncation came with Linux 6.9.
 constexpr int kOpcodeFtruncate = 55;
@@ -192,7 +208,7 @@ void UringBackend::queue(IoOp& op) noexcept {
   }
   foreground_.push(op);
   ++foreground_waiting_;
-  if (foreground_issued_ != 0 && foreground_waiting_ >= foreground_issued_ / kEarlyShare) submit_foreground();
+  if (foreground_depth_ > 1 && foreground_waiting_ >= foreground_depth_ / kEarlyShare) submit_foreground();
 }
 
 bool UringBackend::goes_to_ring(const IoOp& op) const noexcept {
@@ -298,7 +314,29 @@ void UringBackend::enter() {
   check_entered(io_uring_submit_and_get_events(&ring_));
 }
 
+// Looks for completions for a while: where few operations are in flight, falling asleep and being woken is a good part of what
+// the device takes. After many vain tries in a row it tries seldom. Returns whether something has come.
+bool UringBackend::poll(TimePoint until) {
+  if (poll_time().count() == 0 || foreground_issued_ == 0 || foreground_issued_ > kMostPolled) return false;
+  if (vain_polls_ >= kVainPolls && ++waits_since_poll_ < kWaitsBetweenPolls) return false;
+  waits_since_poll_ = 0;
+  if (io_uring_sq_ready(&ring_) != 0) check_entered(io_uring_submit(&ring_));
+  const TimePoint end = std::min(until, std::chrono::steady_clock::now() + poll_time());
+  for (unsigned looks = 1;; ++looks) {
+    if (completions_pending() || waker_.notified()) {
+      vain_polls_ = 0;
+      enter();
+      return true;
+    }
+    relax();
+    if (looks % kLooksPerClock == 0 && std::chrono::steady_clock::now() >= end) break;
+  }
+  ++vain_polls_;
+  return false;
+}
+
 void UringBackend::enter_and_wait(TimePoint until) {
+  if (poll(until)) return;
   __kernel_timespec timeout{};
   if (until != TimePoint::max()) {
     const auto left = (until - std::chrono::steady_clock::now()).count();
@@ -319,6 +357,7 @@ void UringBackend::reap() noexcept {
   unsigned count = 0;
   io_uring_cqe* cqe = nullptr;
   reaping_ = true;
+  foreground_depth_ = foreground_issued_;
   io_uring_for_each_cqe(&ring_, head, cqe) {
     ++count;
     void* const data = io_uring_cqe_get_data(cqe);

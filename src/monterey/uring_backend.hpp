@@ -55,6 +55,7 @@ class UringBackend final : public IoBackend {
   void arm_wake_read() noexcept;
   void enter();
   void enter_and_wait(TimePoint until);
+  bool poll(TimePoint until);
   void reap() noexcept;
   bool kernel_has_events() const noexcept;
 
@@ -68,6 +69,9 @@ class UringBackend final : public IoBackend {
       0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
   std::size_t foreground_waiting_ = 0;  // in foreground_
   std::size_t foreground_issued_ = 0;   // of issued_
+  std::size_t foreground_depth_ = 0;    // the same before the last completions were taken
+  unsigned vain_polls_ = 0;             // in a row
+  unsigned waits_since_poll_ = 0;
   bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted
   bool has_ftruncate_ = false;
   bool wake_armed_ = false;

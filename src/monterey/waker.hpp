@@ -33,6 +33,9 @@ class Waker {
   // The core, after every wait that prepare_sleep() allowed.
   void awake() noexcept { state_.exchange(kAwake, std::memory_order_acq_rel); }
 
+  // The core, while it waits without sleeping: whether a notification came that the next prepare_sleep() will find.
+  bool notified() const noexcept { return state_.load(std::memory_order_acquire) == kNotified; }
+
   // Readable (8 bytes) once a notifier found the core asleep. A blocking descriptor, as an armed ring read needs.
   int fd() const noexcept { return fd_; }
   // Makes fd() readable. For wake() and for whoever has to end an armed read.

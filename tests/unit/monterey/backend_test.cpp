@@ -348,14 +348,14 @@ TEST_P(BackendTest, AWaitEndsAtItsTimeWithACompletionOrByAWake) {
   other.join();
 }
 
-TEST_P(BackendTest, NothingPublishedBeforeAWakeIsSleptOver) {
+void expect_nothing_slept_over(IoBackend& backend) {
   constexpr int kMessages = 20'000;
   std::atomic<int> published{0};
   std::atomic<int> seen{0};
   std::thread other([&] {
     for (int i = 1; i <= kMessages; ++i) {
       published.store(i, std::memory_order_relaxed);  // the wake orders it
-      backend_->wake();
+      backend.wake();
       // Half of the time let the core catch up and go to sleep again.
       while (i % 2 == 0 && seen.load(std::memory_order_relaxed) < i) std::this_thread::yield();
     }
@@ -365,10 +365,58 @@ TEST_P(BackendTest, NothingPublishedBeforeAWakeIsSleptOver) {
     if (seen != published) deadline = std::chrono::steady_clock::now() + 60s;
     seen.store(published.load(std::memory_order_relaxed), std::memory_order_relaxed);
     if (seen == kMessages) break;
-    backend_->turn(deadline);
+    backend.turn(deadline);
     ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "slept over message " << published << ", saw " << seen;
   }
   other.join();
+}
+
+TEST_P(BackendTest, NothingPublishedBeforeAWakeIsSleptOver) { expect_nothing_slept_over(*backend_); }
+
+TEST_P(BackendTest, AWaitThatPollsEndsLikeAnyOther) {
+  if (!on_ring()) return;  // worker threads never poll
+  EmptyPipe pipe;
+  std::byte byte{};
+  Op op;
+  read_op(op, pipe.fd(), 0, &byte);
+  op.length = 1;
+  backend_->poll_for(60s);
+  backend_->queue(op);
+  const auto start = std::chrono::steady_clock::now();
+  backend_->turn(start + 20ms);
+  EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
+  EXPECT_FALSE(op.ended);
+  expect_nothing_slept_over(*backend_);
+  backend_->poll_for(20us);
+  expect_nothing_slept_over(*backend_);
+  backend_->poll_for(60s);
+  std::thread other([&pipe] { pipe.feed(1); });
+  while (!op.ended) backend_->turn(IoBackend::TimePoint::max());
+  other.join();
+  EXPECT_EQ(op.result, 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 50s);
+}
+
+// One call submits; then the core looks by itself, and takes what it saw by another.
+TEST_P(BackendTest, AWaitThatPollsMakesNoCallMeanwhile) {
+  backend_.reset();
+  const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
+    EmptyPipe pipe;
+    backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
+    backend_->poll_for(60s);
+    std::byte byte{};
+    Op op;
+    read_op(op, pipe.fd(), 0, &byte);
+    op.length = 1;
+    backend_->queue(op);
+    if (on_ring()) window.open();
+    backend_->turn(std::chrono::steady_clock::now() + 5ms);
+    window.close();
+    pipe.feed(1);
+    return drain() ? "" : "the read did not end";
+  });
+  ASSERT_TRUE(calls.counted) << calls.failure;
+  EXPECT_EQ(calls.total(), on_ring() ? 1u : 0u);
 }
 
 TEST_P(BackendTest, EndingAnOperationAllocatesNothing) {
