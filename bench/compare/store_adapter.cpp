@@ -69,18 +69,13 @@ Report report_of(const store::PartitionConfig& config, const store::Stats& stats
                        {"height", static_cast<double>(stats.height)}}};
 }
 
-// Values that are read into memory of the client's: aligned, so that a device may write them there.
-struct AlignedDelete {
-  void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{kPageBytes}); }
-};
-using AlignedBytes = std::unique_ptr<std::byte, AlignedDelete>;
-
-AlignedBytes aligned(std::size_t bytes) {
-  return AlignedBytes(static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kPageBytes})));
+// What a client's get_into reads into: memory of the core's buffers, as fio's.
+std::size_t into_bytes(const Options& options) {
+  return (options.value_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
 }
 
-std::string_view view(const AlignedBytes& bytes, std::size_t count) {
-  return {reinterpret_cast<const char*>(bytes.get()), count};
+std::string_view view(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 template <class Value>
@@ -129,10 +124,9 @@ monterey::Task<> perform(store::Partition& db, Client& client) {
 }
 
 // The operations that may take less than a microsecond have no coroutine of their own.
-monterey::Task<> work(store::Partition& db, Client& client, std::size_t value_bytes) {
+monterey::Task<> work(store::Partition& db, Client& client, std::size_t into_bytes) {
   std::string copy;
-  const std::size_t memory_bytes = (value_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
-  const AlignedBytes memory = aligned(memory_bytes);
+  const monterey::FixedBuf memory = monterey::FixedBufs::current().allocate(into_bytes);
   while (client.next()) {
     switch (client.verb()) {
       case Verb::get: {
@@ -146,8 +140,8 @@ monterey::Task<> work(store::Partition& db, Client& client, std::size_t value_by
         break;
       }
       case Verb::get_into: {
-        const auto size = co_await db.get_into(client.key(), std::span(memory.get(), memory_bytes));
-        if (size) client.found(0, view(memory, std::min(*size, memory_bytes)));
+        const auto size = co_await db.get_into(client.key(), memory.span());
+        if (size) client.found(0, view(memory.span().first(std::min(*size, memory.size()))));
         if (!size) client.absent(0);
         break;
       }
@@ -173,7 +167,7 @@ monterey::Task<> run_clients(const store::PartitionConfig& config, Run& run, std
   if (run.options().warm) co_await warm(db);
   run.start();
   std::vector<monterey::Task<>> tasks;
-  for (Client& client : clients) tasks.push_back(work(db, client, run.values().bytes()));
+  for (Client& client : clients) tasks.push_back(work(db, client, into_bytes(run.options())));
   co_await monterey::when_all(std::move(tasks));
   report = report_of(config, db.stats());
   co_await db.close();
@@ -202,20 +196,21 @@ class StoreAdapter final : public Adapter {
   Report load(const Options& options, Source& source, const std::function<void()>& settled) override {
     Report report;
     const store::PartitionConfig config = config_of(options);
-    in_cluster(config, [&] { monterey::spawn(load_all(config, options, source, settled, report)); });
+    in_cluster(config.buffer_config(), [&] { monterey::spawn(load_all(config, options, source, settled, report)); });
     return report;
   }
 
   Report run(Run& run, std::span<Client> clients) override {
     Report report;
     const store::PartitionConfig config = config_of(run.options());
-    in_cluster(config, [&] { monterey::spawn(run_clients(config, run, clients, report)); });
+    const monterey::BufferConfig into{run.options().clients * into_bytes(run.options())};
+    in_cluster(config.buffer_config() + into, [&] { monterey::spawn(run_clients(config, run, clients, report)); });
     return report;
   }
 
  private:
-  static void in_cluster(const store::PartitionConfig& config, const std::function<void()>& start) {
-    monterey::Cluster::builder().cores(1).buffers(config.buffer_config()).init(start).run();
+  static void in_cluster(monterey::BufferConfig buffers, const std::function<void()>& start) {
+    monterey::Cluster::builder().cores(1).buffers(buffers).init(start).run();
   }
 };
 
