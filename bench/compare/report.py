@@ -90,7 +90,8 @@ def table(entry):
 def section(entry):
     lines = [f"### {entry['title']}", ""]
     limit = f" All in one memory cgroup of {entry['limited_bytes'] // MIB} MiB each." if entry["limited_bytes"] else ""
-    lines += [f"`{entry['name']}`. {entry['note']}{limit}", ""]
+    count = len(entry["rounds"])
+    lines += [f"`{entry['name']}`. {entry['note']}{limit} {count} round{'s' if count != 1 else ''}.", ""]
     if entry.get("left_out"):
         return lines + [f"Left out: {entry['left_out']}.", ""]
     lines += table(entry) + [""]
@@ -117,8 +118,8 @@ def configurations(entry):
 
 def markdown(about, entries):
     lines = [f"Measured on {about['date']} with `{about['command']}`: {about['processors']}, {about['memory_mib']} MiB, {about['kernel']}, "
-             f"{about['file_system']}; load average {about['load_average_at_start']:.1f} at the start. {about['scale']['rounds']} rounds unless said "
-             "otherwise; medians, of the ratios within a round for targets.", "", "| scenario | target | reached | |", "|---|---|--:|---|"]
+             f"{about['file_system']}; load average {about['load_average_at_start']:.1f} at the start. Medians over the rounds, "
+             "for targets of the ratios within a round.", "", "| scenario | target | reached | |", "|---|---|--:|---|"]
     for entry in entries:
         for verdict in entry["targets"]:
             if verdict["want"] is not None:
