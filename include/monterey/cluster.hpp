@@ -47,7 +47,7 @@ class Cluster {
     }
     // How long a core that waits for at most 4 foreground operations looks for their end itself before it sleeps; 0: not at all. Saves
     // falling asleep and being woken, a third of the time of a read on many a fast disk, for a CPU that is busy meanwhile. Where waits
-    // turn out to be longer it is done seldom, and with more cores than CPUs never. Has no effect without io_uring.
+    // turn out to be longer it is done seldom, and with more cores than CPUs never; a quota of CPU time is not seen. No effect without io_uring.
     Builder& poll(std::chrono::microseconds time) noexcept {
       poll_ = time;
       return *this;

@@ -4,6 +4,7 @@
 // is 0.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -85,7 +86,9 @@ class IoBackend {
   virtual void wake() noexcept = 0;
 
   // How long a wait looks for completions itself before it sleeps, where the backend can; not at all unless told.
-  void poll_for(std::chrono::microseconds time) noexcept { poll_time_ = time; }
+  void poll_for(std::chrono::microseconds time) noexcept {
+    poll_time_ = std::min<decltype(time)>(time, std::chrono::hours(1));
+  }
 
   // Enters an open descriptor into the ring's file table. Returns its slot, or -1 if there is no table or no room.
   virtual int register_file(int fd) noexcept = 0;

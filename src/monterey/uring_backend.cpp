@@ -31,8 +31,8 @@ void relax() noexcept {
 #endif
 }
 
-// Foreground operations that wait go to the kernel before the turn ends once they are this part of those that were in
-// flight: also where all of them have just ended together, and the device would stand still until the last has had its turn.
+// Foreground operations that wait go to the kernel before the turn ends once they are this part of those that are, or
+// just were, in flight: where all of them end together the device would stand still until the last has had its turn.
 constexpr std::size_t kEarlyShare = 8;
 // Newer than liburing 2.3: truncation came with Linux 6.9.
 constexpr int kOpcodeFtruncate = 55;
@@ -208,7 +208,9 @@ void UringBackend::queue(IoOp& op) noexcept {
   }
   foreground_.push(op);
   ++foreground_waiting_;
-  if (foreground_depth_ > 1 && foreground_waiting_ >= foreground_depth_ / kEarlyShare) submit_foreground();
+  const std::size_t depth = std::max(foreground_depth_, foreground_issued_);
+  const bool beside_others = foreground_issued_ != 0 || foreground_depth_ > 1;
+  if (beside_others && foreground_waiting_ >= depth / kEarlyShare) submit_foreground();
 }
 
 bool UringBackend::goes_to_ring(const IoOp& op) const noexcept {
@@ -317,21 +319,22 @@ void UringBackend::enter() {
 // Looks for completions for a while: where few operations are in flight, falling asleep and being woken is a good part of what
 // the device takes. After many vain tries in a row it tries seldom. Returns whether something has come.
 bool UringBackend::poll(TimePoint until) {
-  if (poll_time().count() == 0 || foreground_issued_ == 0 || foreground_issued_ > kMostPolled) return false;
+  if (poll_time().count() <= 0 || foreground_issued_ == 0 || foreground_issued_ > kMostPolled) return false;
   if (vain_polls_ >= kVainPolls && ++waits_since_poll_ < kWaitsBetweenPolls) return false;
   waits_since_poll_ = 0;
   if (io_uring_sq_ready(&ring_) != 0) check_entered(io_uring_submit(&ring_));
   const TimePoint end = std::min(until, std::chrono::steady_clock::now() + poll_time());
   for (unsigned looks = 1;; ++looks) {
-    if (completions_pending() || waker_.notified()) {
+    if (completions_pending()) {
       vain_polls_ = 0;
       enter();
       return true;
     }
+    if (waker_.notified()) return false;  // prepare_sleep() takes the notification
     relax();
     if (looks % kLooksPerClock == 0 && std::chrono::steady_clock::now() >= end) break;
   }
-  ++vain_polls_;
+  if (end < until) ++vain_polls_;
   return false;
 }
 

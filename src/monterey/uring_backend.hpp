@@ -69,7 +69,7 @@ class UringBackend final : public IoBackend {
       0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
   std::size_t foreground_waiting_ = 0;  // in foreground_
   std::size_t foreground_issued_ = 0;   // of issued_
-  std::size_t foreground_depth_ = 0;    // the same before the last completions were taken
+  std::size_t foreground_depth_ = 0;    // the same before the last look for completions
   unsigned vain_polls_ = 0;             // in a row
   unsigned waits_since_poll_ = 0;
   bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted

@@ -46,7 +46,7 @@ enum class Reuse : std::uint8_t { likely, unlikely };
 
 struct CacheStats {
   std::size_t frames = 0;
-  std::size_t resident = 0;       // frames that hold a page that can be found
+  std::size_t resident = 0;       // frames that hold a page, those read ahead included
   std::size_t user_pins = 0;      // of at most frames / 2
   std::size_t loading = 0;        // reads in flight or waiting for a frame
   std::uint64_t hits = 0;         // lookups served from a frame
@@ -77,7 +77,7 @@ static_assert(sizeof(FrameRecord) == 16);
 
 // What hits know of a frame: apart from the records, so that all of it stays in the CPU's cache.
 enum class FrameState : std::uint8_t {
-  hidden,      // free, being read, or unreachable: no lookup finds it
+  hidden,      // free, being read, not verified yet, or unreachable: no lookup finds it
   resident,    // holds a page that can be found
   referenced,  // … and was since the clock came by: it has a second chance
 };

@@ -231,8 +231,8 @@ void TreeCursor::read_ahead(int direction) {
     entries_left_ = entries_;
   }
   if (ahead_ + std::min(prefetch_pages_ / 2, kRefill) > prefetch_pages_ || entries_left_ == 0) return;
-  prefetch_pages_ =
-      reads_ ? std::clamp(prefetch_pages_ * 2, kFirstWindow, std::max(prefetch_limit_, kFirstWindow)) : kFirstWindow;
+  prefetch_pages_ = std::clamp(reads_ ? prefetch_pages_ * 2 : prefetch_pages_ / 2, kFirstWindow,
+                               std::max(prefetch_limit_, kFirstWindow));
   reads_ = false;
   while (ahead_ < prefetch_pages_ && entries_left_ > 0) {
     const std::optional<PagePointer> leaf = next_ahead();
@@ -268,10 +268,12 @@ void TreeCursor::ask_for_gathered() {
   gathered_.clear();
 }
 
-// The branch in this slot comes next; and those behind it, whose leaves the window may reach, or it would end at each border.
+// The branch in this slot comes next; and those behind it, whose leaves the window may reach, or it would end at each
+// border.
 void TreeCursor::ask_for_branches(const BranchView& parent, std::uint32_t slot) {
   const std::uint32_t left = direction_ > 0 ? parent.count() - 1 - slot : slot;
-  const std::uint32_t last = std::min(left, prefetch_pages_ / kLeavesOfSparseBranch);
+  const std::uint64_t reach = std::min<std::uint64_t>(prefetch_pages_, entries_left_) / kLeavesOfSparseBranch;
+  const auto last = static_cast<std::uint32_t>(std::min<std::uint64_t>(left, reach));
   for (std::uint32_t i = 0; i <= last; ++i) {
     cache_.prefetch(parent.child(direction_ > 0 ? slot + i : slot - i), monterey::IoClass::background);
   }

@@ -9,9 +9,9 @@
 // from leaf to leaf and a walk ends, whatever pointers a crafted store has.
 //
 // Read-ahead: none for the first leaves; then a window of the following leaves, over the borders of branches, neighbouring
-// blocks by one read. It is filled again when half of it is used, twice as wide each time up to the limit, but only as far as
-// the entries that are wanted reach, and it stays small while all it asks for is resident. A branch that is not resident is
-// asked for first, and its leaves at a later step.
+// blocks by one read. It is filled again when half of it or 128 are used, twice as wide each time up to the limit, but only as
+// far as the entries that are wanted reach, and half as wide where all it asks for is resident. Branches are asked for ahead of
+// their leaves.
 #pragma once
 
 #include <algorithm>

@@ -27,6 +27,7 @@ namespace {
 constexpr std::uint64_t kLongBytes = 4u << 20;
 constexpr std::uint64_t kReadBytes = 1u << 20;
 constexpr std::size_t kReadsAtOnce = 8;
+static_assert(kReadBytes % kCrcChunkBytes == 0);
 // A run is written in pieces, so many of them in flight at once: together 1 MiB of memory beside the value.
 constexpr std::uint64_t kPieceBytes = 256u << 10;
 constexpr std::size_t kPiecesAtOnce = 4;
@@ -266,8 +267,9 @@ monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64
   if (part.is_long()) {
     co_await reader.read_table_apart();
     require_sound_table();
+    const std::size_t at_once = io_class == monterey::IoClass::foreground ? kReadsAtOnce : 1;
     std::vector<monterey::Task<>> workers;
-    for (std::uint64_t at = part.begin(); at < part.end() && workers.size() < kReadsAtOnce; at += kReadBytes) {
+    for (std::uint64_t at = part.begin(); at < part.end() && workers.size() < at_once; at += kReadBytes) {
       workers.push_back(read_in_turn(&reader));
     }
     co_await monterey::when_all(std::move(workers));

@@ -17,7 +17,7 @@ namespace store {
 std::shared_ptr<std::byte[]> allocate_aligned(std::size_t bytes);
 
 struct RunValue {
-  std::shared_ptr<std::byte[]> memory;  // the whole run
+  std::shared_ptr<std::byte[]> memory;  // the run's; what lies behind the value is undefined
   std::uint64_t length = 0;
 
   std::string_view view() const { return {reinterpret_cast<const char*>(memory.get()), length}; }
@@ -33,7 +33,7 @@ monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey
 
 // Reads bytes [offset, offset + into.size()) of the value of a run and checks them: by the chunks that they touch and the table,
 // or, without a table, the whole value. One I/O where what is to be read is contiguous, as it is for a whole value, else one for the
-// chunks and one for the table at once; over 4 MiB one for the table and then one a MiB, eight at once. Blocks that are wanted whole go straight into `into` where their place in it is
+// chunks and one for the table at once; over 4 MiB one for the table and then one a MiB, in the foreground eight at once. Blocks that are wanted whole go straight into `into` where their place in it is
 // page-aligned. Requires: the range is not empty and within the value; `into` lives until the task ends; the caller
 // keeps the run's blocks from being reused meanwhile. Errors: corruption naming the run and the first byte of the chunk,
 // io_error; what `into` holds then is not to be used.

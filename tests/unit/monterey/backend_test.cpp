@@ -386,6 +386,11 @@ TEST_P(BackendTest, AWaitThatPollsEndsLikeAnyOther) {
   backend_->turn(start + 20ms);
   EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
   EXPECT_FALSE(op.ended);
+  backend_->wake();
+  backend_->turn(IoBackend::TimePoint::max());
+  const auto again = std::chrono::steady_clock::now();
+  backend_->turn(again + 20ms);
+  EXPECT_GE(std::chrono::steady_clock::now() - again, 20ms) << "one wake ends one wait";
   expect_nothing_slept_over(*backend_);
   backend_->poll_for(20us);
   expect_nothing_slept_over(*backend_);
