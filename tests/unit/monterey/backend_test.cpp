@@ -228,6 +228,29 @@ TEST_P(BackendTest, AnEighthOfWhatIsInFlightIsNotHeldBackUntilTheTurn) {
   EXPECT_THAT(calls_of_each, testing::ElementsAre(0, 0, on_ring() ? 1 : 0));
 }
 
+// Reads of what the kernel's page cache holds end as soon as they are submitted, all in one look.
+TEST_P(BackendTest, AnEighthOfWhatJustEndedTogetherIsNotHeldBackEither) {
+  backend_.reset();
+  constexpr std::size_t kTogether = 24;
+  constexpr std::size_t kEighth = kTogether / 8;
+  const int fd = make_file(kTogether);
+  const auto calls = store::test::count_system_calls([&](const store::test::SystemCallWindow& window) -> std::string {
+    backend_ = detail::make_backend(Backend::automatic, GetParam(), *arena_, found_);
+    std::deque<Op> ops(kTogether + kEighth);
+    std::vector<std::byte> memory(ops.size() * kBlock);
+    for (std::size_t i = 0; i < ops.size(); ++i) read_op(ops[i], fd, i % kTogether, memory.data() + i * kBlock);
+    for (std::size_t i = 0; i < kTogether; ++i) backend_->queue(ops[i]);
+    if (!drain()) return "the reads did not end";
+    if (on_ring()) window.open();
+    for (std::size_t i = 0; i < kEighth; ++i) backend_->queue(ops[kTogether + i]);
+    window.close();
+    return drain() ? "" : "the reads did not end";
+  });
+  ::close(fd);
+  ASSERT_TRUE(calls.counted) << calls.failure;
+  EXPECT_EQ(calls.total(), on_ring() ? 1u : 0u);
+}
+
 // Reads of a flush in flight do not raise the bar for a lone read; it goes before background tasks have their slice.
 TEST_P(BackendTest, AForegroundReadBesideBackgroundReadsGoesWhenAsked) {
   backend_.reset();
