@@ -132,6 +132,8 @@ class FreeList {
 
   // Takes contiguous blocks as allocate_run() does, for a value that no commit reaches yet.
   monterey::Task<Extent> reserve_run(std::uint32_t blocks);
+  // The same as allocate_run_below() does.
+  monterey::Task<std::optional<Extent>> reserve_run_below(std::uint32_t blocks, std::uint64_t mark);
   // Takes exactly `extent`, which the log names and no commit reaches. Errors: corruption when it cannot be free; io_error.
   monterey::Task<> reserve(Extent extent);
   // A reservation, as it was returned, becomes an allocation of the commit in progress (again a reservation when that is

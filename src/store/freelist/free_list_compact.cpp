@@ -85,6 +85,12 @@ monterey::Task<std::optional<Extent>> FreeList::allocate_run_below(std::uint32_t
   co_return co_await take_run_below(blocks, mark, Purpose::allocation);
 }
 
+monterey::Task<std::optional<Extent>> FreeList::reserve_run_below(std::uint32_t blocks, std::uint64_t mark) {
+  STORE_ASSERT(blocks > 0);
+  if (!parents_loaded_) co_await load_parents();
+  co_return co_await take_run_below(blocks, mark, Purpose::reservation);
+}
+
 // Makes the commit write the region's page, and those above it.
 monterey::Task<> FreeList::touch_loaded(std::uint32_t region) {
   if (!is_loaded(region)) co_await load_region(region, monterey::IoClass::background);

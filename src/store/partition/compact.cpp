@@ -26,7 +26,7 @@ namespace {
 constexpr std::uint64_t kMostBlocksACommit = 1024;  // 4 MiB
 constexpr std::size_t kMostLeavesATurn = 4096;      // looked at while a flush may come to wait
 constexpr std::uint64_t kLeastGain = 16;            // of what lies above the mark, a round is to free one in so many
-constexpr int kMostLogMoves = 3;                    // by one call
+constexpr int kMostLogMoves = 8;                    // by one call, beside writers that make it grow
 constexpr std::uint64_t kFewBlocks = 64;            // a commit may take from a store that has none free
 
 }  // namespace
@@ -125,11 +125,12 @@ monterey::Task<> PartitionCore::compact_all(Compaction& compaction) {
     own_pages.step = CompactStep::own_pages;
     own_pages.mark = mark;
     co_await take_turn(own_pages);
-    if (log_lies_above(mark) && log_moves++ < kMostLogMoves) {
+    if (log_lies_above(mark) && log_moves < kMostLogMoves) {
       CompactTurn log;
       log.step = CompactStep::log;
       log.mark = mark;
       co_await take_turn(log);
+      log_moves += log.committed ? 1 : 0;
     }
     co_await lower_high_water();
     is_low = free_list_.high_water() <= mark;

@@ -23,9 +23,16 @@ constexpr std::uint64_t kSmallestLogBlocks = 32;
 constexpr std::uint64_t kFirstLogBlocks = 256;
 constexpr std::uint64_t kSegmentsAtOnce = 4;
 constexpr std::size_t kMostSegmentsAnew = 32;
+constexpr std::uint64_t kLeastSegmentBlocks = 8;
 constexpr std::uint64_t kDeviceShare = 8;  // of the device, at most one in so many blocks is log
 
 std::uint64_t blocks_of(const LogLayout& layout) { return layout.total_bytes() / kPageBytes; }
+
+std::uint64_t total_blocks(std::span<const Extent> segments) {
+  std::uint64_t blocks = 0;
+  for (const Extent segment : segments) blocks += segment.count;
+  return blocks;
+}
 
 }  // namespace
 
@@ -144,9 +151,9 @@ bool PartitionCore::log_lies_above(std::uint64_t block) const {
   return std::ranges::any_of(log_layout().segments, [block](Extent segment) { return segment.end() > block; });
 }
 
-// Begins the log anew, as long as a new one, with segments below `block` as far as the allocator, which compaction makes prefer
-// low ones, finds any. Appends are held off until what they left is merged and the segments are committed. Runs in the flusher's
-// place. Returns whether it did: not while a record is being placed in parts, nor without space.
+// Begins the log anew, about as long as a new one, with segments below `block` as far as there are gaps. Appends are held off
+// until what they left is merged and the segments are committed. Runs in the flusher's place. Returns whether it did: not while a
+// record is being placed in parts, nor if there is nothing to gain.
 monterey::Task<bool> PartitionCore::move_log_below(std::uint64_t block) {
   if (log_placing_) co_return false;
   bool moved = false;
@@ -178,22 +185,39 @@ monterey::Task<bool> PartitionCore::begin_log_anew(std::uint64_t block) {
                        layout.segments.size() + kSegmentsAtOnce < kMostSegmentsAnew;
     (stays ? layout.segments : dropped).push_back(segment);
   }
-  std::uint64_t missing = wanted - blocks_of(layout);
-  missing -= missing % kSegmentsAtOnce;
-  std::vector<Extent> added;
-  if (missing > 0) added = co_await add_segments(missing);
-  if (added.empty() && missing > 0) co_return false;
+  std::ranges::sort(dropped, std::greater(), [](Extent segment) { return segment.first.value; });
+  const std::size_t most = kMostSegmentsAnew - layout.segments.size();
+  const std::uint64_t stay = blocks_of(layout);
+  std::vector<Extent> added = co_await add_segments_below(block, wanted - stay, most);
+  bool gains = false;
   std::exception_ptr error;
   try {
-    layout.begin = log_keep_from(0);
+    // Without gaps it is shorter until it grows again, but as long as a log must be: with others as low as there are, or else a
+    // part of what lies high.
+    const std::uint64_t least = std::min(wanted, kSmallestLogBlocks);
+    if (stay + total_blocks(added) < least && !dropped.empty()) {
+      const std::uint64_t missing = std::max(least - stay - total_blocks(added), kLeastSegmentBlocks);
+      const auto more = co_await add_segments_below(dropped.back().first.value, missing, most - added.size());
+      added.insert(added.end(), more.begin(), more.end());
+    }
     layout.segments.insert(layout.segments.end(), added.begin(), added.end());
+    for (std::uint64_t have = blocks_of(layout); have < least && !dropped.empty(); have = blocks_of(layout)) {
+      Extent& lowest = dropped.back();
+      const auto kept = static_cast<std::uint32_t>(std::min<std::uint64_t>(lowest.count, least - have));
+      layout.segments.push_back({lowest.first, kept});
+      lowest = {PageNo(lowest.first.value + kept), lowest.count - kept};
+      if (lowest.count == 0) dropped.pop_back();
+    }
+    gains = std::ranges::any_of(dropped, [block](Extent segment) { return segment.end() > block; });
+    layout.begin = log_keep_from(0);
     STORE_ASSERT(layout.begin.lsn == log_position().lsn);
-    co_await commit_log_layout(std::move(layout), added, dropped);
+    if (gains) co_await commit_log_layout(std::move(layout), added, dropped);
   } catch (...) {
     error = std::current_exception();
   }
-  if (!error) co_return true;
+  if (!error && gains) co_return true;
   if (!free_list_.in_commit()) cancel_segments(added);  // short of the meta page
+  if (!error) co_return false;
   std::rethrow_exception(error);
 }
 
@@ -244,6 +268,46 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
     if (thrown.errc() != Errc::no_space && !can_do_without) throw;
   }
   log_growth_refused_ = true;
+  co_return std::vector<Extent>();
+}
+
+// Takes gaps below `mark` for up to so many blocks in so many segments, long ones first, and writes zeros to them. Empty when
+// there are none, or they cannot be written.
+monterey::Task<std::vector<Extent>> PartitionCore::add_segments_below(std::uint64_t mark, std::uint64_t blocks,
+                                                                      std::size_t most) {
+  PendingSpace space;  // what is accepted meanwhile must find its blocks afterwards
+  space.entries = 1;
+  space.run_blocks = blocks;
+  std::vector<Extent> added;
+  if (!has_space(space, Purpose::ordinary)) co_return added;
+  added.reserve(most);  // what is reserved must be noted
+  std::uint64_t piece = std::max(blocks / kSegmentsAtOnce, kLeastSegmentBlocks);
+  std::exception_ptr error;
+  pending_ += space;
+  try {
+    while (blocks >= kLeastSegmentBlocks && piece >= kLeastSegmentBlocks && added.size() < most) {
+      piece = std::min(piece, blocks);
+      const std::optional<Extent> segment =
+          co_await free_list_.reserve_run_below(static_cast<std::uint32_t>(piece), mark);
+      if (segment) {
+        added.push_back(*segment);
+        blocks -= piece;
+      } else {
+        piece /= 2;
+      }
+    }
+    for (const Extent segment : added) co_await zero_segment(segment);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  pending_ -= space;
+  if (!error) co_return std::move(added);
+  cancel_segments(added);
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& thrown) {
+    if (thrown.errc() != Errc::io_error || !poisoned_.empty()) throw;
+  }
   co_return std::vector<Extent>();
 }
 

@@ -240,6 +240,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<bool> move_log_below(std::uint64_t block);
   monterey::Task<bool> begin_log_anew(std::uint64_t block);
   monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks);
+  monterey::Task<std::vector<Extent>> add_segments_below(std::uint64_t mark, std::uint64_t blocks, std::size_t most);
   void cancel_segments(std::span<const Extent> segments);
   monterey::Task<Extent> add_segment(std::uint32_t blocks, std::span<const Extent> before);
   monterey::Task<> zero_segment(Extent segment);

@@ -258,7 +258,8 @@ monterey::Task<> Log::write_group() {
 
 void Log::recycle(LogLayout layout, Generation generation) noexcept {
   STORE_ASSERT(layout.begin.lsn >= layout_.begin.lsn && layout.begin.lsn <= position_.lsn);
-  STORE_ASSERT(layout.end() >= end_ || (layout.begin.lsn == position_.lsn && !gathered() && !writing_));
+  const bool holds_nothing = !gathered() && durable_ == position_.lsn;
+  STORE_ASSERT(layout.end() >= end_ || (layout.begin.lsn == position_.lsn && holds_nothing));
   layout_ = std::move(layout);
   end_ = layout_.end();
   generation_ = generation;

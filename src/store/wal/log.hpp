@@ -106,7 +106,7 @@ class Log : public std::enable_shared_from_this<Log> {
   std::uint64_t left_bytes() const noexcept;
   // The layout that a commit made durable, with its generation: blocks before its begin may be written from now on.
   // Requires: made from layout() by starting_at() or by appending segments; or other segments, which begin at position()
-  // while nothing is gathered or being written.
+  // while nothing is gathered and all that was is durable.
   void recycle(LogLayout layout, Generation generation) noexcept;
 
   const LogCounters& counters() const noexcept { return counters_; }

@@ -290,6 +290,26 @@ TEST(Compact, RunsBesideReadersAndWriters) {
   }
 }
 
+// The log, two fifths of this store, comes to lie behind whatever the flushes have left: also where the gaps before it are short.
+TEST(Compact, TakesALogOutOfTheTailThatFindsOnlyShortGaps) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_sparse(disk, model, WalMode::per_op);
+    auto db = co_await Partition::open(device_on(disk), config_of(WalMode::per_op));
+    std::mt19937_64 random(21);
+    for (int round = 0; round < 30; ++round) {
+      SCOPED_TRACE(fmt::format("round {}", round));
+      co_await churn(db, model, random, 400, 3'000, 4'000);
+      co_await expect_compacts(db, model);
+    }
+    co_await db.close();
+    auto again = co_await Partition::open(device_on(disk), config_of(WalMode::per_op));
+    co_await expect_holds(again, model);
+    co_await again.close();
+  });
+}
+
 TEST(Compact, OfAnEmptyStoreDoesNothing) {
   on_core(kArena, [&]() -> monterey::Task<> {
     auto disk = std::make_shared<MemDisk>();

@@ -151,6 +151,31 @@ TEST(Log, ABatchedGroupIsWrittenAfterItsIntervalOrAtOnceBySync) {
   });
 }
 
+// What waited for the last group runs before the task that wrote it: the log is empty then, though that task is not done.
+TEST(Log, GetsOtherSegmentsAsSoonAsAllIsDurable) {
+  on_core_with_arena([]() -> monterey::Task<> {
+    auto owner = std::make_shared<Owner>();
+    owner->disk->complete(MemDisk::Completion::held);
+    owner->start(owner);
+    auto writer = monterey::spawn(write_durably(owner.get(), "a"));
+    while (owner->disk->held(DeviceOp::write) == 0) co_await monterey::yield();
+    auto synced = monterey::spawn([](Owner* o) -> monterey::Task<> {
+      co_await o->log->sync();
+      LogLayout shorter;
+      shorter.begin = o->log->position();
+      shorter.segments = {{PageNo(600), 8}};
+      o->log->recycle(std::move(shorter), Generation(5));
+    }(owner.get()));
+    owner->disk->complete(MemDisk::Completion::at_once);
+    owner->disk->release_all();
+    co_await std::move(synced);
+    co_await std::move(writer);
+    co_await write_durably(owner.get(), "b");
+    EXPECT_EQ(owner->log->left_bytes(), 7 * kPageBytes);
+    co_await owner->log->stop();
+  });
+}
+
 monterey::Task<> append_batch(Owner& owner, std::size_t values, std::string_view value) {
   std::vector<std::string> keys;
   for (std::size_t i = 0; i < values; ++i) keys.push_back("part" + std::to_string(i));
