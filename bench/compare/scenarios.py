@@ -209,7 +209,7 @@ def short_of_memory(scale):
         (Target("store at least 90% of fio divided by its reads per get", 0.9, lambda r: rate(r["store"]) * reads_per_get(r) / rate(r["fio"])),
          Target("reads per get", None, reads_per_get)), **limit)
     written = {"data": replace(cold, name="cold-written", copy_of="cold"), "limited": scale.memory}
-    large = {"write-buffer": scale.memory // 4}  # of two buffers: who only writes needs little cache
+    large = {"write-buffer": scale.memory * 7 // 16}  # of two buffers: who only writes needs little cache
     yield Scenario(
         "update-sustained", "Random update, not durable",
         (engine("store", "update", promise="none", **large),
@@ -223,7 +223,7 @@ def short_of_memory(scale):
                 lambda r: 4 * r["store"]["counters"]["flush_pages_written"] / r["store"]["counters"]["flush_writes"]),
          Target("pages rewritten per put", None, lambda r: r["store"]["counters"]["flush_pages_written"] / r["store"]["counters"]["puts"])),
         note=f"{scale.sustained[0]:g} s that do not count, then {scale.sustained[1]:g} s that do. The longest put is that of both together. No log on either side; the "
-        "store has write buffers of a quarter of the memory, RocksDB those with which it is faster; "
+        "store has two write buffers of seven sixteenths of the memory, RocksDB those with which it is faster; "
         "LMDB with transactions of 10,000. fio: 64 KiB, four in flight.", warm_up=scale.sustained[0], seconds=scale.sustained[1], **written)
     yield Scenario(
         "mixed", "Half get, half update, zipfian",

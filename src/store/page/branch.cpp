@@ -60,23 +60,50 @@ bool BranchView::has_overflow() const noexcept {
   return false;
 }
 
-std::size_t encode_branch(std::span<const BranchCell> cells, std::uint8_t level, PageBytes page) noexcept {
-  STORE_ASSERT(!cells.empty());
+namespace {
+
+struct Cells {
+  std::span<const BranchCell> cells;
+
+  std::size_t size() const noexcept { return cells.size(); }
+  std::string_view key(std::size_t i) const noexcept { return cells[i].separator; }
+  PagePointer child(std::size_t i) const noexcept { return cells[i].child; }
+};
+
+struct PackedBranchCells : PackedCells {
+  PagePointer child(std::size_t i) const noexcept { return load_pointer(payload(i)); }
+};
+
+template <class From>
+std::size_t encode(const From& cells, std::uint8_t level, PageBytes page) noexcept {
+  STORE_ASSERT(cells.size() > 0);
   STORE_ASSERT(level >= 1 && level <= kMaxTreeLevel);
-  const std::string_view prefix =
-      cells.size() == 1 ? std::string_view{}
-                        : cells[1].separator.substr(0, common_prefix_bytes(cells[1].separator, cells.back().separator));
+  std::string_view prefix;
+  if (cells.size() > 1) {
+    prefix = cells.key(1).substr(0, common_prefix_bytes(cells.key(1), cells.key(cells.size() - 1)));
+  }
   detail::SlottedWriter writer(page, {PageType::branch, level, cells.size(), sizeof(layout::Pointer), prefix});
   for (std::size_t i = 0; i < cells.size(); ++i) {
-    const auto& [separator, child] = cells[i];
+    const std::string_view separator = cells.key(i);
+    const PagePointer child = cells.child(i);
     STORE_ASSERT(!child.is_null());
     STORE_ASSERT(i == 0 || (!separator.empty() && separator.size() <= kMaxKeyBytes));
-    STORE_VERIFY(i < 2 || cells[i - 1].separator < separator);
+    STORE_VERIFY(i < 2 || cells.key(i - 1) < separator);
     const std::string_view suffix = i == 0 ? std::string_view{} : separator.substr(prefix.size());
     detail::put_text(writer.next_cell(suffix, suffix.size()), suffix);
     put_pointer(writer.fixed_part(), child);
   }
   return writer.finish();
+}
+
+}  // namespace
+
+std::size_t encode_branch(std::span<const BranchCell> cells, std::uint8_t level, PageBytes page) noexcept {
+  return encode(Cells{cells}, level, page);
+}
+
+std::size_t encode_packed_branch(const PackedCells& cells, std::uint8_t level, PageBytes page) noexcept {
+  return encode(PackedBranchCells{cells}, level, page);
 }
 
 }  // namespace store

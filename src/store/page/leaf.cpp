@@ -79,6 +79,18 @@ bool LeafView::has_overflow() const noexcept {
   return false;
 }
 
+namespace {
+
+void put_value(const LeafValue& value, std::byte* at) noexcept {
+  if (value.is_run()) {
+    put_overflow_ref(at, value.run());
+  } else {
+    detail::put_text(at, value.bytes());
+  }
+}
+
+}  // namespace
+
 std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept {
   const std::string_view prefix =
       cells.empty() ? std::string_view{}
@@ -92,12 +104,27 @@ std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcep
     const std::string_view suffix = key.substr(prefix.size());
     std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + suffix.size() + value_bytes(value));
     put(at, static_cast<std::uint16_t>(suffix.size() | (value.is_run() ? detail::kCellIsRun : 0u)));
-    at = detail::put_text(at + detail::kLeafCellBytes, suffix);
-    if (value.is_run()) {
-      put_overflow_ref(at, value.run());
-    } else {
-      detail::put_text(at, value.bytes());
-    }
+    put_value(value, detail::put_text(at + detail::kLeafCellBytes, suffix));
+  }
+  return writer.finish();
+}
+
+// Suffix and value lie together here as there.
+std::size_t encode_packed_leaf(const PackedCells& cells, PageBytes page) noexcept {
+  static_assert(detail::kCellIsRun == PackedCell::kIsRun);
+  const std::size_t prefix_bytes = cells.size() == 0 ? 0 : common_prefix_bytes(cells.key(0), cells.last_key());
+  const std::string_view prefix = cells.size() == 0 ? std::string_view{} : cells.key(0).substr(0, prefix_bytes);
+  detail::SlottedWriter writer(page, {PageType::leaf, 0, cells.size(), 0, prefix});
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const PackedCell& cell = cells.cells[i];
+    STORE_ASSERT(cell.key_bytes > 0 && cell.key_bytes <= kMaxKeyBytes);
+    STORE_ASSERT(cell.payload_bytes() <= kMaxInlineValueBytes);
+    STORE_VERIFY(i == 0 || cells.key(i - 1) < cells.key(i));
+    const std::string_view suffix = cells.key(i).substr(prefix_bytes);
+    const std::size_t bytes = suffix.size() + cell.payload_bytes();
+    std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + bytes);
+    put(at, static_cast<std::uint16_t>(suffix.size() | (cell.is_run() ? detail::kCellIsRun : 0u)));
+    std::memcpy(at + detail::kLeafCellBytes, suffix.data(), bytes);
   }
   return writer.finish();
 }

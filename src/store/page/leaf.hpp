@@ -17,6 +17,7 @@
 
 #include "store/page/header.hpp"
 #include "store/page/overflow.hpp"
+#include "store/page/packed_cell.hpp"
 #include "store/page/search.hpp"
 
 namespace store {
@@ -114,6 +115,11 @@ class LeafView {
     return {text_at(suffix, suffix_bytes),
             LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)))};
   }
+  // Bytes of the value of a slot in the page, inline or the reference to its run; they follow the suffix.
+  std::size_t payload_bytes(std::uint32_t slot) const noexcept {
+    const std::byte* cell = cell_at(slot);
+    return static_cast<std::size_t>(cell_at(slot + 1) - cell) - detail::kLeafCellBytes - suffix_bytes(cell);
+  }
   // For LeafSteps: the page, and where the offset of a slot stands in it.
   const std::byte* page() const noexcept { return page_; }
   const std::byte* offset_place(std::uint32_t slot) const noexcept {
@@ -163,5 +169,6 @@ static_assert(leaf_bytes(1, kMaxKeyBytes, kMaxInlineValueBytes, 0) <= kPageBytes
 // Requires: keys of 1..kMaxKeyBytes, strictly ascending; inline values of at most kMaxInlineValueBytes; it fits.
 // `cells` must not point into `page`.
 std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept;
+std::size_t encode_packed_leaf(const PackedCells& cells, PageBytes page) noexcept;
 
 }  // namespace store

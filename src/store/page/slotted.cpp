@@ -23,17 +23,6 @@ SlottedWriter::SlottedWriter(PageBytes page, const Shape& shape) noexcept
   put(offsets_, static_cast<std::uint16_t>(end_));
 }
 
-std::byte* SlottedWriter::next_cell(std::string_view suffix, std::size_t bytes) noexcept {
-  STORE_ASSERT(slot_ < count_);
-  STORE_ASSERT(bytes <= kPageBytes - end_);
-  std::byte* cell = page_.data() + end_;
-  put(heads_ + kHeadBytes * slot_, head_of(suffix));
-  ++slot_;
-  end_ += bytes;
-  put(offsets_ + kOffsetBytes * slot_, static_cast<std::uint16_t>(end_));
-  return cell;
-}
-
 std::size_t SlottedWriter::finish() noexcept {
   STORE_ASSERT(slot_ == count_);
   std::memset(page_.data() + end_, 0, kPageBytes - end_);

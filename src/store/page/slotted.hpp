@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "store/base/assert.hpp"
 #include "store/page/header.hpp"
 #include "store/page/search.hpp"
 
@@ -25,7 +26,16 @@ class SlottedWriter {
   SlottedWriter(PageBytes page, const Shape& shape) noexcept;
 
   // Begins the next cell, of `bytes`, whose key behind the prefix is `suffix`. Returns where the cell goes.
-  std::byte* next_cell(std::string_view suffix, std::size_t bytes) noexcept;
+  std::byte* next_cell(std::string_view suffix, std::size_t bytes) noexcept {
+    STORE_ASSERT(slot_ < count_);
+    STORE_ASSERT(bytes <= kPageBytes - end_);
+    std::byte* cell = page_.data() + end_;
+    put(heads_ + kHeadBytes * slot_, head_of(suffix));
+    ++slot_;
+    end_ += bytes;
+    put(offsets_ + kOffsetBytes * slot_, static_cast<std::uint16_t>(end_));
+    return cell;
+  }
   // The fixed part of the cell begun last.
   std::byte* fixed_part() noexcept { return fixed_ + fixed_bytes_ * (slot_ - 1); }
   // Requires: `count` cells were written. Returns the bytes used.

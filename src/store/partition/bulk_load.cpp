@@ -31,14 +31,12 @@ constexpr std::uint64_t kEntriesPerYield = 8;
 
 // Takes all entries of the source. Errors: those of its next(), too.
 monterey::Task<> add_all(AnyBulkSource& source, TreeBuilder& builder) {
-  std::string last;
   std::string_view key;
   std::string_view value;
   while (source.next(key, value)) {
     check_key(key);
     check_value(value);
-    if (key <= last) throw_out_of_order(last, key);  // no key is empty
-    last.assign(key);
+    if (key <= builder.last_key()) throw_out_of_order(builder.last_key(), key);  // no key is empty
     if (!builder.try_add(key, value)) co_await builder.add(key, value);
     if (builder.entries() % kEntriesPerYield == 0) co_await monterey::maybe_yield();
   }

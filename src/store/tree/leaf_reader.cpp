@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <store/error.hpp>
 
@@ -10,75 +11,104 @@
 
 namespace store {
 
+namespace {
+constexpr std::size_t kMostPagesARead = 64;
+}
+
 LeafReader::LeafReader(BlockDevice& device, PageCache& cache, std::span<std::byte> slots, monterey::IoClass io_class)
-    : device_(device), cache_(cache), memory_(slots), io_class_(io_class), slots_(slots.size() / kPageBytes) {
+    : device_(device),
+      cache_(cache),
+      memory_(slots),
+      io_class_(io_class),
+      most_together_(std::clamp<std::size_t>(slots.size() / kPageBytes / 4, 1, kMostPagesARead)),
+      slots_(slots.size() / kPageBytes) {
   STORE_ASSERT(slots_.size() >= 2);
-  for (std::size_t i = slots_.size(); i-- > 0;) free_.push_back(i);
 }
 
 LeafReader::~LeafReader() {
-  for (const Slot& slot : slots_) STORE_ASSERT(!slot.reading);
+  for (const Read& read : reads_) STORE_ASSERT(read.state != Read::State::reading);
 }
 
-monterey::Task<> LeafReader::read_slot(LeafReader* self, std::size_t index) {
-  Slot& slot = self->slots_[index];
+void LeafReader::throw_damaged(const PagePointer& pointer, std::string_view damage) const {
+  throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
+                                            device_.name(), pointer.page.value, damage));
+}
+
+monterey::Task<> LeafReader::perform(LeafReader* self, Read* read) {
   try {
-    std::string damage;
-    if (slot.pointer.page.value >= self->device_.size_blocks()) {
-      damage = fmt::format("it lies beyond the device's {} blocks", self->device_.size_blocks());
-    } else {
-      co_await self->device_.read(slot.pointer.page, self->bytes_of(index), self->io_class_);
-      damage = verify(self->bytes_of(index), slot.pointer);
-    }
-    if (damage.empty() && page_type(self->bytes_of(index)) != PageType::leaf) damage = "a leaf was expected";
-    if (!damage.empty()) {
-      throw Error(Errc::corruption, fmt::format("{}: page {}: {}; restore from a backup or salvage the store",
-                                                self->device_.name(), slot.pointer.page.value, damage));
-    }
+    const PageNo first = self->slots_[read->slot].pointer.page;
+    co_await self->device_.read(first, self->bytes_of(read->slot, read->count), self->io_class_);
   } catch (...) {
-    slot.error = std::current_exception();
+    read->error = std::current_exception();
   }
+}
+
+void LeafReader::submit(Read& read) {
+  if (read.state != Read::State::growing) return;
+  read.task = monterey::spawn(perform(this, &read));
+  read.state = Read::State::reading;  // behind what may throw: drain() waits for it
+}
+
+bool LeafReader::joins_last(std::size_t slot, const PagePointer& pointer) const {
+  if (reads_.empty()) return false;
+  const Read& last = reads_.back();
+  return last.state == Read::State::growing && last.count < most_together_ && last.slot + last.count == slot &&
+         slots_[last.slot].pointer.page.value + last.count == pointer.page.value;
 }
 
 void LeafReader::start(const PagePointer& pointer) {
   STORE_ASSERT(!full());
-  const std::size_t index = free_.back();
-  free_.pop_back();
+  const std::size_t index = (first_ + queued_) % slots_.size();
   Slot& slot = slots_[index];
   slot.pointer = pointer;
-  slot.error = nullptr;
-  queue_.push_back(index);
+  slot.read = nullptr;
   if (const std::byte* resident = cache_.peek(pointer); resident != nullptr && page_type(resident) == PageType::leaf) {
-    std::memcpy(bytes_of(index).data(), resident, kPageBytes);
+    std::memcpy(bytes_of(index, 1).data(), resident, kPageBytes);
+    ++queued_;
     return;
   }
+  if (pointer.page.value >= device_.size_blocks()) {
+    throw_damaged(pointer, fmt::format("it lies beyond the device's {} blocks", device_.size_blocks()));
+  }
+  if (joins_last(index, pointer)) {
+    ++reads_.back().count;
+  } else {
+    if (!reads_.empty()) submit(reads_.back());
+    reads_.emplace_back().slot = index;
+  }
+  slot.read = &reads_.back();
+  ++queued_;
   ++pages_read_;
-  slot.read = monterey::spawn(read_slot(this, index));
-  slot.reading = true;  // behind what may throw: drain() waits for it
+  if (reads_.back().count == most_together_) submit(reads_.back());
 }
 
 monterey::Task<LeafReader::Leaf> LeafReader::take() {
-  STORE_ASSERT(!queue_.empty());
-  if (taken_ != kNone) free_.push_back(taken_);
-  taken_ = queue_.front();
-  queue_.pop_front();
-  Slot& slot = slots_[taken_];
-  const bool was_resident = !slot.reading;
-  if (slot.reading) {
-    co_await slot.read;
-    slot.reading = false;
-  }
-  if (slot.error) std::rethrow_exception(slot.error);
-  co_return Leaf{bytes_of(taken_).data(), was_resident};
+  STORE_ASSERT(queued_ > 0);
+  const std::size_t index = first_;
+  const Slot& slot = slots_[index];
+  first_ = next(first_);
+  --queued_;
+  holds_taken_ = true;
+  const std::span<std::byte, kPageBytes> bytes(bytes_of(index, 1));
+  if (slot.read == nullptr) co_return Leaf{bytes.data(), true};
+  while (&reads_.front() != slot.read) reads_.pop_front();  // all of it was taken
+  Read& read = *slot.read;
+  submit(read);
+  if (read.state == Read::State::reading) co_await read.task;
+  read.state = Read::State::ended;
+  if (read.error) std::rethrow_exception(read.error);
+  std::string damage = verify(bytes, slot.pointer);
+  if (damage.empty() && page_type(bytes) != PageType::leaf) damage = "a leaf was expected";
+  if (!damage.empty()) throw_damaged(slot.pointer, damage);
+  co_return Leaf{bytes.data(), false};
 }
 
 monterey::Task<> LeafReader::drain() {
-  for (Slot& slot : slots_) {
-    if (!slot.reading) continue;
-    co_await slot.read;
-    slot.reading = false;
+  for (Read& read : reads_) {
+    if (read.state == Read::State::reading) co_await read.task;
+    read.state = Read::State::ended;
   }
-  queue_.clear();
+  queued_ = 0;
 }
 
 }  // namespace store

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <monterey/preempt.hpp>
+#include <numeric>
 #include <store/error.hpp>
 #include <utility>
 
@@ -15,6 +16,11 @@ namespace store {
 namespace {
 
 constexpr std::size_t kSmallPageBytes = kPageBytes / 3;
+
+// Of a branch's leaves, so many are to be touched that all are written anew: where that and reading and writing single pages
+// cost about the same.
+constexpr std::size_t kWholeNumerator = 3;
+constexpr std::size_t kWholeDenominator = 5;
 
 bool is_below(std::string_view key, const std::optional<std::string>& upper) { return !upper || key < *upper; }
 
@@ -76,7 +82,7 @@ monterey::Task<TreeRoot> TreeMerge::run(std::shared_ptr<const WriteBuffer> buffe
   if (from_.empty()) {
     co_await collect_changes(std::nullopt);
     join_run(std::string());
-    run_is_hot_ = true;
+    begin_leaf(true);
     co_await pack_changes();
   } else if (!input_->valid() && erased_in("", std::nullopt) == Erased::all) {
     co_await drop(from_.page, from_.height - 1u);
@@ -123,8 +129,45 @@ void TreeMerge::note_planned(const UpperBound& upper) {
   }
 }
 
+// Finds the leaves of a branch that the buffer has changes for, and decides whether the others are written anew with them.
+monterey::Task<> TreeMerge::plan_branch(PlanLevel* branch, PageNo page) {
+  const BranchView view(branch->page->data());
+  std::string upper;
+  while (plan_input_->valid() && is_below(plan_input_->entry().key, branch->upper)) {
+    const std::uint32_t slot = view.find_child(plan_input_->entry().key);
+    branch->slots.push_back(static_cast<std::uint16_t>(slot));
+    const bool is_last = slot + 1 == view.count();
+    upper.clear();
+    if (!is_last) view.append_separator(slot + 1, upper);
+    do {
+      plan_input_->next();
+    } while (plan_input_->valid() &&
+             (is_last ? is_below(plan_input_->entry().key, branch->upper) : plan_input_->entry().key < upper));
+    co_await monterey::maybe_yield(kLeafRound);
+  }
+  const bool whole = branch->slots.size() * kWholeDenominator >= view.count() * kWholeNumerator;
+  if (whole) {
+    branch->slots.resize(view.count());
+    std::iota(branch->slots.begin(), branch->slots.end(), std::uint16_t{0});
+  }
+  planned_branches_.push_back({page, whole});
+}
+
+// Asked of each branch over leaves in the order of the merge.
+monterey::Task<bool> TreeMerge::is_rewritten_whole(PagePointer branch) {
+  co_await read_ahead();  // the plan is at this branch or behind it then
+  if (planned_branches_.empty() || planned_branches_.front().page != branch.page) co_return false;
+  const bool whole = planned_branches_.front().whole;
+  planned_branches_.pop_front();
+  co_return whole;
+}
+
 monterey::Task<std::optional<PagePointer>> TreeMerge::plan_next() {
   while (!plan_done_) {
+    if (!plan_.empty() && plan_.back().slots_done < plan_.back().slots.size()) {
+      PlanLevel& branch = plan_.back();
+      co_return BranchView(branch.page->data()).child(branch.slots[branch.slots_done++]);
+    }
     const std::optional<std::string_view> key = next_to_plan();
     if (!key) break;
     while (!plan_.empty() && !is_below(*key, plan_.back().upper)) plan_.pop_back();
@@ -134,14 +177,18 @@ monterey::Task<std::optional<PagePointer>> TreeMerge::plan_next() {
         if (erased_in("", std::nullopt) == Erased::all && !has_overflow(from_.page)) break;
         co_return from_.page;
       }
-      PlanLevel root{std::make_unique<Page>(), from_.height - 1u, {}, std::nullopt};
+      PlanLevel root{std::make_unique<Page>(), from_.height - 1u, {}, std::nullopt, {}};
       co_await load_branch(from_.page, root.level, root.page.get());
       plan_.push_back(std::move(root));
+      if (ranges_ == nullptr && from_.height == 2) {
+        co_await plan_branch(&plan_.back(), from_.page.page);
+        continue;
+      }
     }
     const PlanLevel& at = plan_.back();
     const BranchView view(at.page->data());
     const std::uint32_t slot = view.find_child(*key);
-    PlanLevel child{nullptr, at.level - 1, {}, at.upper};
+    PlanLevel child{nullptr, at.level - 1, {}, at.upper, {}};
     if (ranges_ != nullptr) child.lower = at.lower;
     if (ranges_ != nullptr && slot > 0) {
       child.lower.clear();
@@ -170,6 +217,7 @@ monterey::Task<std::optional<PagePointer>> TreeMerge::plan_next() {
     child.page = std::make_unique<Page>();
     co_await load_branch(pointer, child.level, child.page.get());
     plan_.push_back(std::move(child));
+    if (ranges_ == nullptr && plan_.back().level == 1) co_await plan_branch(&plan_.back(), pointer.page);
   }
   plan_done_ = true;
   co_return std::nullopt;
@@ -206,6 +254,9 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
   supersede(pointer);
   const BranchView view(page->data());
   require_branch_in_range(pointer, view, lower, upper);
+  bool whole = false;
+  if (level == 1 && ranges_ == nullptr) whole = co_await is_rewritten_whole(pointer);
+  rewrites_whole_ = whole;
   std::string separator = lower;
   bool draw_in = false;  // the child before it asked for its neighbour
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
@@ -219,7 +270,7 @@ monterey::Task<> TreeMerge::merge_branch(PagePointer pointer, unsigned level, st
     if (erased == Erased::all && !touched) {
       join_run(separator);
       co_await drop(view.child(slot), level - 1);
-    } else if (touched || draw_in || erased != Erased::nothing || inherits()) {
+    } else if (touched || draw_in || whole || erased != Erased::nothing || inherits()) {
       co_await merge_page(view.child(slot), level - 1, separator, child_upper);
       draw_in = wants_neighbour(level - 1);
     } else {
@@ -284,7 +335,7 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   const Erased erased = erased_in(lower, upper);
   if (erased == Erased::all && !has_overflow(pointer)) {
     join_run(lower);
-    run_is_hot_ = run_is_hot_ || with_.cache.resident(pointer);
+    begin_leaf(with_.cache.resident(pointer));
     co_await drop(pointer, 0);
     co_await pack_changes();
     co_return;
@@ -296,12 +347,12 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
     return change.kind == EntryKind::erase && !view.find(change.key).found;
   });
   const bool is_unchanged = changes_nothing && (erased == Erased::nothing || !erases_any_of(view));
-  if (leaves_.empty() && is_unchanged && !inherits()) {
+  if (leaves_.empty() && is_unchanged && !inherits() && !rewrites_whole_) {
     co_await carry_over(1, lower, pointer);  // erases of absent keys change nothing
     co_return;
   }
   join_run(lower);
-  run_is_hot_ = run_is_hot_ || leaf.was_resident;
+  begin_leaf(leaf.was_resident);
   supersede(pointer);
   co_await pack_leaf(view, erased);
 }
@@ -313,22 +364,31 @@ void TreeMerge::join_run(const std::string& lower) {
   if (is_first) run_lower_ = lower;
 }
 
+void TreeMerge::begin_leaf(bool is_hot) {
+  const std::uint64_t open = leaves_.page_count();
+  hot_until_ = std::min(hot_until_, leaves_emitted_ + open);
+  if (!is_hot) return;
+  if (hot_until_ <= leaves_emitted_) hot_from_ = leaves_emitted_ + (open == 0 ? 0 : open - 1);
+  hot_until_ = ~std::uint64_t{0};
+}
+
 // The leaf's entries with the changes among them: stretches of entries are copied up to the place of the next change.
 monterey::Task<> TreeMerge::pack_leaf(LeafView leaf, Erased erased) {
-  std::string key(leaf.prefix());
-  const std::size_t prefix_bytes = key.size();
+  std::string key;
   std::uint32_t slot = 0;
   for (std::size_t change = 0; change <= changes_.size(); ++change) {
     const Lookup at = change < changes_.size() ? leaf.find(changes_[change].key) : Lookup{leaf.count(), false};
     for (; slot < at.slot; ++slot) {
-      key.resize(prefix_bytes);
-      key.append(leaf.suffix(slot));
-      if (erased != Erased::nothing && is_erased(key)) {
-        drop_value(leaf.value(slot));
-        --counts_.entries;
-        continue;
+      if (erased != Erased::nothing) {
+        key.clear();
+        leaf.append_key(slot, key);
+        if (is_erased(key)) {
+          drop_value(leaf.value(slot));
+          --counts_.entries;
+          continue;
+        }
       }
-      leaves_.add(LeafCell{key, leaf.value(slot)});
+      leaves_.add(leaf.prefix(), leaf.suffix(slot), leaf.payload_bytes(slot), leaf.is_run(slot));
       if (leaves_.front_is_settled()) co_await emit_front(0);
     }
     if (change == changes_.size()) break;
@@ -415,7 +475,7 @@ monterey::Task<> TreeMerge::end_run(unsigned level) {
     while (!leaves_.empty()) co_await emit_front(0);
     run_lower_.reset();
     run_has_pages_ = false;
-    run_is_hot_ = false;
+    begin_leaf(false);
     co_return;
   }
   branches(level).settle();
@@ -433,28 +493,31 @@ monterey::Task<> TreeMerge::emit_front(unsigned level) {
   const PageWriter::Place place = with_.writer.place();
   const std::span<std::byte, kPageBytes> bytes(place.bytes, kPageBytes);
   std::string separator;
+  bool is_hot = true;
   if (level == 0) {
-    const std::span<const LeafCell> cells = leaves_.front();
+    is_hot = leaves_emitted_ >= hot_from_ && leaves_emitted_ < hot_until_;
+    ++leaves_emitted_;
+    const PackedCells cells = leaves_.front();
     if (run_has_pages_) {
-      separator = shortest_separator(last_leaf_key_, cells.front().key);
+      separator = shortest_separator(last_leaf_key_, cells.key(0));
     } else {
       STORE_ASSERT(run_lower_.has_value());
       separator = *std::exchange(run_lower_, std::nullopt);
     }
-    last_leaf_key_ = cells.back().key;
-    encode_leaf(cells, bytes);
+    last_leaf_key_ = cells.last_key();
+    encode_packed_leaf(cells, bytes);
     leaves_.pop_front();
     run_has_pages_ = true;
   } else {
-    const std::span<const BranchCell> cells = branches(level).front();
-    separator = cells.front().separator;
-    encode_branch(cells, static_cast<std::uint8_t>(level), bytes);
+    const PackedCells cells = branches(level).front();
+    separator = cells.key(0);
+    encode_packed_branch(cells, static_cast<std::uint8_t>(level), bytes);
     branches(level).pop_front();
     ++branch_pages_[level - 1];
   }
   const PagePointer pointer = seal_page(bytes, place.page, building_);
   ++counts_.tree_pages;
-  if (level > 0 || run_is_hot_) with_.cache.insert_clean(pointer, bytes);
+  if (is_hot) with_.cache.insert_clean(pointer, bytes);
   co_await add_child(level + 1, separator, pointer);
 }
 
@@ -467,7 +530,7 @@ monterey::Task<TreeRoot> TreeMerge::finish() {
       co_return TreeRoot{PagePointer{}, 0, building_};
     }
     if (top && branch_pages_[level - 1] == 0 && branches(level).cell_count() == 1) {
-      const PagePointer root = branches(level).front().front().child;
+      const PagePointer root = load_pointer(branches(level).front().payload(0));
       co_return TreeRoot{root, static_cast<std::uint8_t>(level), building_};
     }
     co_await end_run(level);

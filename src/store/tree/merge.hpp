@@ -10,6 +10,9 @@
 // of a range is merged like one with changes. What is released takes 24 bytes of memory a page until the commit, less where
 // neighbouring blocks were written together.
 //
+// Where three fifths of a branch's leaves are touched the others are written anew with them: the branch's leaves then lie
+// together, so that the next merge reads them in large pieces and what it supersedes is free in large pieces.
+//
 // A leaf that shrank below a third of a page draws its untouched right neighbour into the merge, and so does a branch; an
 // empty one disappears, and its range of keys goes to the leaf behind it, which is written anew for that, or to a leaf before it
 // that this merge wrote. So, whatever was merged and rewritten since generation S:
@@ -28,6 +31,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <monterey/sync.hpp>
 #include <monterey/task.hpp>
@@ -109,11 +113,21 @@ class TreeMerge {
     unsigned level = 0;
     std::string lower;  // kept only with ranges
     UpperBound upper;
+    // Without ranges, of a branch over leaves: those to be read, ascending, and how many of them were.
+    std::vector<std::uint16_t> slots;
+    std::size_t slots_done = 0;
+  };
+  // A branch over leaves that the plan has been through.
+  struct PlannedBranch {
+    PageNo page;
+    bool whole = false;  // all its leaves are written anew
   };
 
   std::optional<std::string_view> next_to_plan() const;
   void note_planned(const UpperBound& upper);
   monterey::Task<std::optional<PagePointer>> plan_next();
+  monterey::Task<> plan_branch(PlanLevel* branch, PageNo page);
+  monterey::Task<bool> is_rewritten_whole(PagePointer branch);
   monterey::Task<> read_ahead();
   monterey::Task<> load_branch(PagePointer pointer, unsigned level, Page* into, Reuse reuse = Reuse::likely);
   monterey::Task<LeafReader::Leaf> take_leaf(PagePointer pointer);
@@ -125,6 +139,8 @@ class TreeMerge {
   monterey::Task<> pack_changes();
   // A page whose range begins at `lower` is superseded: it begins a run of leaves, if there is none.
   void join_run(const std::string& lower);
+  // What is added to the packer from here on was in a leaf that the cache had, or not.
+  void begin_leaf(bool is_hot);
   // Whether pages were superseded for which no leaf was written: the next leaf gets their range.
   bool inherits() const { return run_lower_ && leaves_.empty() && !planted(Planted::inherited_range_not_rewritten); }
 
@@ -174,6 +190,8 @@ class TreeMerge {
   SeqNo after_;
   std::string planned_;  // with ranges: the plan has the keys before it
   std::vector<PlanLevel> plan_;
+  std::deque<PlannedBranch> planned_branches_;  // that the merge has not come to
+  bool rewrites_whole_ = false;                 // the branch whose leaves are being merged
   bool plan_done_ = false;
   std::vector<EntryView> changes_;        // for the leaf being merged
   std::unique_ptr<Page> unplanned_leaf_;  // what take_leaf() read by itself
@@ -185,7 +203,10 @@ class TreeMerge {
   std::optional<std::string> run_lower_;  // where the range of the run's first page begins, until that is emitted
   std::string last_leaf_key_;             // of the page before, within the run
   bool run_has_pages_ = false;
-  bool run_is_hot_ = false;                  // its old leaves were in the cache
+  std::uint64_t leaves_emitted_ = 0;
+  // The leaves that hold entries of one that was in the cache, counted like those emitted.
+  std::uint64_t hot_from_ = 0;
+  std::uint64_t hot_until_ = 0;
   std::vector<BranchPacker> branches_;       // [level - 1]
   std::vector<std::uint64_t> branch_pages_;  // emitted, by level - 1
   MergeCounts counts_;

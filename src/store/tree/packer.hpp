@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,44 +20,40 @@
 #include "store/base/units.hpp"
 #include "store/page/branch.hpp"
 #include "store/page/leaf.hpp"
+#include "store/page/packed_cell.hpp"
 
 namespace store {
 
 struct LeafPolicy {
   using Cell = LeafCell;
-  // What a cell holds beside its key; inline bytes are kept behind the key's copy.
-  struct Payload {
-    bool is_run = false;
-    std::uint32_t inline_bytes = 0;
-    OverflowRef run;
-  };
 
-  static Payload payload(const Cell& cell) {
-    return {cell.value.is_run(), static_cast<std::uint32_t>(cell.value.bytes().size()), cell.value.run()};
-  }
-  static std::string_view inline_bytes(const Cell& cell) { return cell.value.bytes(); }
   static std::string_view key(const Cell& cell) { return cell.key; }
-  static Cell cell(std::string_view key, std::string_view bytes, const Payload& payload) {
-    return {key, payload.is_run ? LeafValue(payload.run) : LeafValue(bytes)};
+  // What a cell holds behind its key while it is kept: as in the page.
+  static std::size_t payload_bytes(const Cell& cell) { return value_bytes(cell.value); }
+  static bool is_run(const Cell& cell) { return cell.value.is_run(); }
+  static void put_payload(const Cell& cell, std::byte* at) {
+    if (cell.value.is_run()) [[unlikely]] {
+      put_overflow_ref(at, cell.value.run());
+    } else {
+      const std::string_view bytes = cell.value.bytes();
+      if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());
+    }
   }
-  static std::size_t value_bytes(const Cell& cell) { return store::value_bytes(cell.value); }
   // The keys of a page are all stored, so all take part in its prefix.
   static constexpr std::size_t kFirstStoredKey = 0;
-  static std::size_t page_bytes(std::size_t count, std::size_t sum_key_bytes, std::size_t sum_value_bytes,
+  static std::size_t page_bytes(std::size_t count, std::size_t sum_key_bytes, std::size_t sum_payload_bytes,
                                 std::size_t prefix_bytes) {
-    return leaf_bytes(count, sum_key_bytes, sum_value_bytes, prefix_bytes);
+    return leaf_bytes(count, sum_key_bytes, sum_payload_bytes, prefix_bytes);
   }
 };
 
 struct BranchPolicy {
   using Cell = BranchCell;
-  using Payload = PagePointer;
 
-  static Payload payload(const Cell& cell) { return cell.child; }
-  static std::string_view inline_bytes(const Cell&) { return {}; }
   static std::string_view key(const Cell& cell) { return cell.separator; }
-  static Cell cell(std::string_view key, std::string_view, const Payload& payload) { return {key, payload}; }
-  static std::size_t value_bytes(const Cell&) { return 0; }
+  static std::size_t payload_bytes(const Cell&) { return sizeof(layout::Pointer); }
+  static bool is_run(const Cell&) { return false; }
+  static void put_payload(const Cell& cell, std::byte* at) { put_pointer(at, cell.child); }
   // The first separator of a page is not stored: it is the page's own, kept by its parent.
   static constexpr std::size_t kFirstStoredKey = 1;
   static std::size_t page_bytes(std::size_t count, std::size_t sum_key_bytes, std::size_t, std::size_t prefix_bytes) {
@@ -73,21 +69,22 @@ class Packer {
   // Adds a cell behind all others; copies what it refers to. Requires: a key above the last one.
   void add(const Cell& cell) {
     const std::string_view key = Policy::key(cell);
-    const std::string_view bytes = Policy::inline_bytes(cell);
-    const std::size_t value_bytes = Policy::value_bytes(cell);
-    if (pages_.empty() || !extend(pages_.back(), key, value_bytes)) {
-      pages_.push_back(Page{records_.size(), 0, 0, 0, 0});
-      const bool fits = extend(pages_.back(), key, value_bytes);
-      STORE_ASSERT(fits);
-    }
-    records_.push_back(Record{base_ + bytes_.size(), static_cast<std::uint32_t>(key.size()),
-                              static_cast<std::uint32_t>(value_bytes), Policy::payload(cell)});
-    bytes_.append(key);
-    bytes_.append(bytes);
+    const std::size_t payload_bytes = Policy::payload_bytes(cell);
+    Policy::put_payload(cell, copy_key(reserve(key.size() + payload_bytes), key));
+    append(key.size(), payload_bytes, Policy::is_run(cell));
+  }
+  // The same of a cell whose key is `prefix` and `suffix`, with the payload in its page behind the suffix.
+  void add(std::string_view prefix, std::string_view suffix, std::size_t payload_bytes, bool is_run) {
+    const std::size_t bytes = suffix.size() + payload_bytes;
+    std::byte* at = copy_key(reserve(prefix.size() + bytes), prefix);
+    std::memcpy(at, suffix.data(), bytes);
+    append(prefix.size() + suffix.size(), payload_bytes, is_run);
   }
 
   bool empty() const { return pages_.empty(); }
-  std::size_t cell_count() const { return records_.size() - first_; }
+  std::size_t cell_count() const { return cells_.size() - first_; }
+  // Requires: !empty(). Until the next add() or pop_front().
+  std::string_view last_key() const { return key(cells_.size() - 1); }
   // Pages that the cells added so far take.
   std::size_t page_count() const { return pages_.size(); }
   // Whether the first page is settled although the run goes on.
@@ -106,60 +103,62 @@ class Packer {
     if (even.size() == pages_.size()) pages_ = std::move(even);
   }
 
-  // The cells of the first page; views live until the next add() or pop_front().
-  std::span<const Cell> front() {
+  // The cells of the first page, and the bytes that they refer to; views live until the next add() or pop_front().
+  PackedCells front() const {
     STORE_ASSERT(!pages_.empty());
-    cells_.clear();
-    for (std::size_t i = 0; i < pages_.front().count; ++i) cells_.push_back(cell(pages_.front().begin + i));
-    return cells_;
+    return {bytes_.data(), std::span(cells_).subspan(pages_.front().begin, pages_.front().count)};
   }
   // Removes the first page's cells.
   void pop_front() {
     STORE_ASSERT(!pages_.empty());
     pages_.erase(pages_.begin());
-    first_ = pages_.empty() ? records_.size() : pages_.front().begin;
-    if (first_ < records_.size() && first_ < kRecordsToKeep) return;
-    records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(first_));
+    first_ = pages_.empty() ? cells_.size() : pages_.front().begin;
+    if (first_ < cells_.size() && cells_[first_].at < kBytesToKeep) return;
+    const std::uint32_t begin = first_ < cells_.size() ? cells_[first_].at : static_cast<std::uint32_t>(end_);
+    cells_.erase(cells_.begin(), cells_.begin() + static_cast<std::ptrdiff_t>(first_));
+    for (PackedCell& cell : cells_) cell.at -= begin;
     for (Page& page : pages_) page.begin -= first_;
     first_ = 0;
-    const std::uint64_t first_byte = records_.empty() ? base_ + bytes_.size() : records_.front().key_at;
-    bytes_.erase(0, static_cast<std::size_t>(first_byte - base_));
-    base_ = first_byte;
+    std::memmove(bytes_.data(), bytes_.data() + begin, end_ - begin);
+    end_ -= begin;
   }
 
  private:
   static constexpr std::size_t kHeldPages = 4;
-  // Records of pages that left are dropped so many at a time: shifting the others costs a copy of the held pages.
-  static constexpr std::size_t kRecordsToKeep = 1024;
+  // What pages that left have held is dropped so many bytes at a time: shifting the rest costs a copy of the held pages; and what
+  // the core works on should fit its first cache.
+  static constexpr std::size_t kBytesToKeep = 12u << 10;
 
-  struct Record {
-    std::uint64_t key_at;  // inline bytes follow the key
-    std::uint32_t key_bytes;
-    std::uint32_t value_bytes;  // as the page counts them
-    typename Policy::Payload payload;
-  };
   struct Page {
-    std::size_t begin;  // its first record
+    std::size_t begin;  // its first cell
     std::size_t count;
     std::size_t stored_key_bytes;
-    std::size_t value_bytes;
+    std::size_t payload_bytes;
     std::size_t prefix_bytes;  // common to the stored keys
   };
 
-  std::string_view key(std::size_t record) const {
-    return std::string_view(bytes_).substr(static_cast<std::size_t>(records_[record].key_at - base_),
-                                           records_[record].key_bytes);
+  // Where the next cell goes.
+  std::byte* reserve(std::size_t bytes) {
+    if (end_ + bytes > bytes_.size()) [[unlikely]]
+      bytes_.resize(2 * (end_ + bytes));
+    return bytes_.data() + end_;
   }
-  Cell cell(std::size_t i) const {
-    const Record& record = records_[i];
-    const auto value_at = static_cast<std::size_t>(record.key_at - base_) + record.key_bytes;
-    std::size_t inline_bytes = 0;
-    if constexpr (requires { record.payload.inline_bytes; }) inline_bytes = record.payload.inline_bytes;
-    return Policy::cell(key(i), std::string_view(bytes_).substr(value_at, inline_bytes), record.payload);
+  // Takes what stands there as the next cell.
+  void append(std::size_t key_bytes, std::size_t payload_bytes, bool is_run) {
+    const std::string_view key = text_at(bytes_.data() + end_, key_bytes);
+    if (pages_.empty() || !extend(pages_.back(), key, payload_bytes)) {
+      pages_.push_back(Page{cells_.size(), 0, 0, 0, 0});
+      const bool fits = extend(pages_.back(), key, payload_bytes);
+      STORE_ASSERT(fits);
+    }
+    cells_.push_back(PackedCell(end_, key_bytes, payload_bytes, is_run));
+    end_ += key_bytes + payload_bytes;
   }
 
+  std::string_view key(std::size_t i) const { return text_at(bytes_.data() + cells_[i].at, cells_[i].key_bytes); }
+
   static std::size_t page_size(const Page& page) {
-    return Policy::page_bytes(page.count, page.stored_key_bytes, page.value_bytes, page.prefix_bytes);
+    return Policy::page_bytes(page.count, page.stored_key_bytes, page.payload_bytes, page.prefix_bytes);
   }
   std::size_t prefix_with(const Page& page, std::string_view next) const {
     if (page.count < Policy::kFirstStoredKey) return 0;
@@ -167,15 +166,15 @@ class Packer {
     return common_prefix_bytes(key(page.begin + Policy::kFirstStoredKey).substr(0, page.prefix_bytes), next);
   }
   // Counts one more cell into the page, if it still fits then.
-  bool extend(Page& page, std::string_view next, std::size_t value_bytes) const {
+  bool extend(Page& page, std::string_view next, std::size_t payload_bytes) const {
     const std::size_t prefix_bytes = prefix_with(page, next);
     const std::size_t key_bytes = page.stored_key_bytes + (page.count >= Policy::kFirstStoredKey ? next.size() : 0);
-    if (Policy::page_bytes(page.count + 1, key_bytes, page.value_bytes + value_bytes, prefix_bytes) > kPageBytes) {
+    if (Policy::page_bytes(page.count + 1, key_bytes, page.payload_bytes + payload_bytes, prefix_bytes) > kPageBytes) {
       return false;
     }
     page.prefix_bytes = prefix_bytes;
     page.stored_key_bytes = key_bytes;
-    page.value_bytes += value_bytes;
+    page.payload_bytes += payload_bytes;
     ++page.count;
     return true;
   }
@@ -185,23 +184,22 @@ class Packer {
     std::size_t left = packed_bytes();
     std::size_t pages_left = pages_.size();
     std::vector<Page> result;
-    for (std::size_t i = pages_.front().begin; i < records_.size(); ++i) {
+    for (std::size_t i = pages_.front().begin; i < cells_.size(); ++i) {
       const bool enough = result.empty() || (pages_left > 0 && page_size(result.back()) >= left / (pages_left + 1));
-      if (!enough && extend(result.back(), key(i), records_[i].value_bytes)) continue;
+      if (!enough && extend(result.back(), key(i), cells_[i].payload_bytes())) continue;
       if (!result.empty()) left -= std::min(left, page_size(result.back()));
       result.push_back(Page{i, 0, 0, 0, 0});
       if (pages_left > 0) --pages_left;
-      extend(result.back(), key(i), records_[i].value_bytes);
+      extend(result.back(), key(i), cells_[i].payload_bytes());
     }
     return result;
   }
 
-  std::string bytes_;       // keys and inline values of the records
-  std::uint64_t base_ = 0;  // what all offsets are relative to
-  std::vector<Record> records_;
-  std::size_t first_ = 0;    // the records before it are of pages that left
-  std::vector<Page> pages_;  // consecutive, covering all records
-  std::vector<Cell> cells_;  // what front() returns
+  std::vector<std::byte> bytes_;  // keys and payloads of the cells
+  std::size_t end_ = 0;           // of what is used of it
+  std::vector<PackedCell> cells_;
+  std::size_t first_ = 0;    // the cells before it are of pages that left
+  std::vector<Page> pages_;  // consecutive, covering all cells
 };
 
 using LeafPacker = Packer<LeafPolicy>;

@@ -66,15 +66,19 @@ monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower,
   const LeafView view(leaf.bytes);
   require_leaf_in_range(pointer, view, lower, upper);
   join_run(lower);
-  run_is_hot_ = run_is_hot_ || leaf.was_resident;
+  begin_leaf(leaf.was_resident);
   supersede(pointer);
   std::vector<OverflowRef> runs(view.count());  // of those that move, by slot
   if (view.has_overflow()) co_await move_runs(view, runs);
-  std::string key(view.prefix());
+  std::string key;
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
-    key.resize(view.prefix().size());
-    key.append(view.suffix(slot));
-    leaves_.add(LeafCell{key, runs[slot].length > 0 ? LeafValue(runs[slot]) : view.value(slot)});
+    if (runs[slot].length > 0) {
+      key.clear();
+      view.append_key(slot, key);
+      leaves_.add(LeafCell{key, LeafValue(runs[slot])});
+    } else {
+      leaves_.add(view.prefix(), view.suffix(slot), view.payload_bytes(slot), view.is_run(slot));
+    }
     if (leaves_.front_is_settled()) co_await emit_front(0);
   }
 }

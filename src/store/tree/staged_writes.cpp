@@ -52,24 +52,20 @@ void StagedWrites::write_segment(Stream& stream) {
 
 void StagedWrites::leave_chunk(Stream& stream) {
   write_segment(stream);
-  if (stream.chunk != kNoChunk) chunks_[stream.chunk].filling = false;
+  if (stream.chunk != kNoChunk) {
+    chunks_[stream.chunk].filling = false;
+    chunks_[stream.chunk].left = ++chunks_left_;
+  }
   stream = Stream{};
 }
 
 monterey::Task<> StagedWrites::enter_chunk(Stream& stream) {
   leave_chunk(stream);
-  // Any chunk that nobody writes, else the one whose writes were issued first.
+  // The one whose writes were issued first.
   std::size_t chosen = kNoChunk;
-  for (std::size_t i = 0; i < chunks_.size() && chosen == kNoChunk; ++i) {
-    Chunk& chunk = chunks_[i];
-    while (!chunk.filling && !chunk.writes.empty() && chunk.writes.front().ended()) {
-      co_await chunk.writes.front();
-      chunk.writes.pop_front();
-    }
-    if (!chunk.filling && chunk.writes.empty()) chosen = i;
-  }
-  for (std::size_t i = 0; i < chunks_.size() && chosen == kNoChunk; ++i) {
-    if (!chunks_[i].filling) chosen = i;
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    if (chunks_[i].filling) continue;
+    if (chosen == kNoChunk || chunks_[i].left < chunks_[chosen].left) chosen = i;
   }
   STORE_ASSERT(chosen != kNoChunk);
   Chunk& chunk = chunks_[chosen];

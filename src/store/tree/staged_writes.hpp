@@ -55,6 +55,7 @@ class StagedWrites {
  private:
   struct Chunk {
     bool filling = false;
+    std::uint64_t left = 0;  // counts the chunks that were left before
     std::deque<monterey::JoinHandle<void>> writes;
   };
 
@@ -70,6 +71,7 @@ class StagedWrites {
   monterey::IoClass io_class_;
   std::vector<Chunk> chunks_;
   std::exception_ptr error_;
+  std::uint64_t chunks_left_ = 0;
   std::uint64_t blocks_written_ = 0;
   std::uint64_t writes_ = 0;
 };

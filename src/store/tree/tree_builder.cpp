@@ -38,15 +38,15 @@ monterey::Task<> TreeBuilder::emit_front(unsigned level) {
     const std::span<std::byte, kPageBytes> bytes(place.bytes, kPageBytes);
     std::string separator;
     if (level == 0) {
-      const std::span<const LeafCell> cells = leaves_.front();
-      if (!last_leaf_key_.empty()) separator = shortest_separator(last_leaf_key_, cells.front().key);
-      last_leaf_key_ = cells.back().key;
-      encode_leaf(cells, bytes);
+      const PackedCells cells = leaves_.front();
+      if (!last_leaf_key_.empty()) separator = shortest_separator(last_leaf_key_, cells.key(0));
+      last_leaf_key_ = cells.last_key();
+      encode_packed_leaf(cells, bytes);
       leaves_.pop_front();
     } else {
-      const std::span<const BranchCell> cells = branches(level).front();
-      separator = cells.front().separator;
-      encode_branch(cells, static_cast<std::uint8_t>(level), bytes);
+      const PackedCells cells = branches(level).front();
+      separator = cells.key(0);
+      encode_packed_branch(cells, static_cast<std::uint8_t>(level), bytes);
       branches(level).pop_front();
       levels_[level - 1].has_pages = true;
     }
@@ -63,7 +63,7 @@ monterey::Task<TreeRoot> TreeBuilder::finish() {
   while (!leaves_.empty()) co_await emit_front(0);
   for (unsigned level = 1;; ++level) {
     if (!levels_[level - 1].has_pages && branches(level).cell_count() == 1) {
-      const PagePointer root = branches(level).front().front().child;
+      const PagePointer root = load_pointer(branches(level).front().payload(0));
       co_return TreeRoot{root, static_cast<std::uint8_t>(level), building_};
     }
     while (!branches(level).empty()) co_await emit_front(level);

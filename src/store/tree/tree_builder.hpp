@@ -36,6 +36,8 @@ class TreeBuilder {
   monterey::Task<TreeRoot> finish();
 
   std::uint64_t entries() const { return entries_; }
+  // Of the entry added last; empty before the first. Until the next call of a member.
+  std::string_view last_key() const { return leaves_.empty() ? std::string_view{} : leaves_.last_key(); }
   std::uint64_t tree_pages() const { return tree_pages_; }
   std::uint64_t overflow_blocks() const { return overflow_blocks_; }
 

@@ -42,7 +42,9 @@ monterey::Task<> put_until(Partition* db, std::uint64_t keys, const bool* stop, 
 // With the last buffer half full and the flush at a stand, writes stand too; they go on as it reads leaf after leaf, not when it has
 // ended.
 TEST(FlushCost, WritesKeepPaceWithTheFlush) {
-  const PartitionConfig config{.cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 256u << 10};
+  // So few reads in flight that each leaf is read by itself.
+  const PartitionConfig config{
+      .cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 256u << 10, .io_depth = 4};
   constexpr std::uint64_t kKeys = 20'000;
   const auto arena = static_cast<double>(config.write_buffer_bytes);
   const auto disk = std::make_shared<MemDisk>();
@@ -148,6 +150,39 @@ TEST(FlushCost, ASplitReadsNoPageThatTheMergeWouldNotRead) {
   EXPECT_EQ(splitting.pages, in_place.pages);
   std::printf("both flushes read %zu pages; the splitting one added %ld\n", in_place.pages.size(),
               static_cast<long>(splitting.tree_pages_added));
+}
+
+// --- neighbours ---
+
+// Two flushes, each with a change for four leaves in five: the first one makes the leaves of a branch lie together, so that the
+// second one reads them in large pieces.
+TEST(FlushCost, LeavesThatWereWrittenTogetherAreReadTogether) {
+  constexpr std::uint64_t kKeys = 200'000;
+  const PartitionConfig config{.cache_pages = 64, .wal_mode = WalMode::none, .write_buffer_bytes = 32u << 20};
+  const auto disk = std::make_shared<MemDisk>();
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    for (std::uint64_t i = 0; i < kKeys; ++i) co_await db.put(paced_key(i), std::string(100, 'v'));
+    co_await db.flush();
+    std::mt19937_64 random(1);
+    for (int flush = 0; flush < 4; ++flush) {
+      const Stats before = db.stats();
+      const std::uint64_t reads = disk->counts().reads;
+      // A leaf has about 35 entries.
+      for (std::uint64_t i = 0; i < kKeys; i += 35) {
+        if (random() % 10 < 9) co_await db.put(paced_key(i + random() % 35), std::string(100, 'w'));
+      }
+      co_await db.flush();
+      const Stats after = db.stats();
+      const std::uint64_t pages = after.flush_pages_read - before.flush_pages_read;
+      EXPECT_GE(pages * 100, after.tree_pages * 95) << "flush " << flush << ": all leaves were read";
+      EXPECT_GE(pages, 12 * (disk->counts().reads - reads)) << "flush " << flush << ", of a fourth of io_depth at most";
+    }
+    const CheckReport report = co_await db.check();
+    EXPECT_TRUE(report.ok) << report.errors.front();
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
 }
 
 // --- the allocator ---
