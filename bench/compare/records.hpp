@@ -90,6 +90,8 @@ class Source {
     return true;
   }
   std::uint64_t given() const { return given_; }
+  // When the first record was asked for.
+  std::uint64_t begin_ns() const { return begin_ns_; }
   // Ends the source so long after its first record: for loads that may take that long and no longer.
   void limit_to(std::uint64_t ns) { limit_ns_ = ns; }
   // Time that went into finding the order, which is not the engine's.

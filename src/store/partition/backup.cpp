@@ -321,6 +321,7 @@ monterey::Task<> PartitionCore::copy_changes(TreeRoot tree, Generation since, In
         reader.start(leaf->pointer);
         reading.push_back(std::move(*leaf));
       }
+      if (!more) reader.no_more();
       if (reading.empty()) break;
       if (erased == 0) {
         for (erased = 1; erased < reading.size(); ++erased) {

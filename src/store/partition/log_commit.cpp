@@ -279,8 +279,8 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments_below(std::uint6
   space.entries = 1;
   space.run_blocks = blocks;
   std::vector<Extent> added;
-  if (!has_space(space, Purpose::ordinary)) co_return added;
-  added.reserve(most);  // what is reserved must be noted
+  added.reserve(most);  // what is reserved must be noted, by the caller too
+  if (!has_space(space, Purpose::ordinary)) co_return std::move(added);
   std::uint64_t piece = std::max(blocks / kSegmentsAtOnce, kLeastSegmentBlocks);
   std::exception_ptr error;
   pending_ += space;

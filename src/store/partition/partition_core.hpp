@@ -311,7 +311,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool has_space(const PendingSpace& more, Purpose purpose) const;
   monterey::Task<> make_space(PendingSpace more, Purpose purpose);
   monterey::Task<Room> make_room(const Write& write);
-  monterey::Task<> make_log_room(std::size_t bytes);
+  monterey::Task<bool> make_log_room(std::size_t bytes);
   monterey::Task<> wait_for_flush();
   monterey::Task<> wait_for_unlogged();
   monterey::Task<> wait_for_own_merge();

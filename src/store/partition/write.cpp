@@ -283,8 +283,9 @@ monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write)
 }
 
 // Sees to it that the log can take a record of so many bytes: adds segments, or flushes so that some come back. Holds
-// until the next suspension. Errors: no_space; nothing was changed.
-monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
+// until the next suspension. False: an empty log is too short for it, and there is no space for a longer one. Errors: no_space;
+// nothing was changed.
+monterey::Task<bool> PartitionCore::make_log_room(std::size_t bytes) {
   for (;;) {
     require_writable();
     if (log_held_) {
@@ -292,7 +293,7 @@ monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
       continue;
     }
     if (log_->fits(bytes)) {
-      if (bytes > kMaxFragmentBytes || log_->has_room(bytes)) co_return;
+      if (bytes > kMaxFragmentBytes || log_->has_room(bytes)) co_return true;
       co_await log_->make_room();
       continue;
     }
@@ -301,6 +302,7 @@ monterey::Task<> PartitionCore::make_log_room(std::size_t bytes) {
       co_await log_->sync();  // what is merged and still gathers holds its place
       const bool nothing_to_merge = active_.data->empty();
       if (nothing_to_merge && log_keep_from(0) == log_->layout().begin) {
+        if (bytes > kMaxFragmentBytes) co_return false;
         throw Error(
             Errc::no_space,
             fmt::format("{}: full: the log has {} bytes and there is no space for more, the write needs {}; nothing "
@@ -517,7 +519,13 @@ monterey::Task<PartitionCore::Applied> PartitionCore::apply_in_turn(Write& write
     co_await wait_for_unlogged();
     co_await make_space(write.space, write.purpose);
     room = co_await make_room(write);
-    if (log_ && room == Room::active && write.log_bytes > 0) co_await make_log_room(write.log_bytes);
+    if (log_ && room == Room::active && write.log_bytes > 0) {
+      const bool goes_to_log = co_await make_log_room(write.log_bytes);
+      if (!goes_to_log) {
+        write.room = Room::own_buffer;
+        continue;
+      }
+    }
     // Nobody writes meanwhile, so what holds here holds below.
     const std::optional<std::size_t> failed = co_await first_mismatch(write.expectations);
     if (failed && !planted(Planted::expectation_not_rechecked)) co_return Applied{failed, std::nullopt};

@@ -64,6 +64,7 @@ void LeafReader::start(const PagePointer& pointer) {
   slot.read = nullptr;
   if (const std::byte* resident = cache_.peek(pointer); resident != nullptr && page_type(resident) == PageType::leaf) {
     std::memcpy(bytes_of(index, 1).data(), resident, kPageBytes);
+    no_more();  // the slot behind it is taken
     ++queued_;
     return;
   }

@@ -36,6 +36,10 @@ class LeafReader {
   bool full() const { return queued_ + (holds_taken_ ? 1 : 0) == slots_.size(); }
   // Starts reading a leaf, or notes that it is to be read with what follows it. Requires: !full().
   void start(const PagePointer& pointer);
+  // What was started last waits for no neighbour.
+  void no_more() {
+    if (!reads_.empty()) submit(reads_.back());
+  }
   // Whether the oldest leaf started and not yet taken is this one.
   bool next_is(const PagePointer& pointer) const { return queued_ > 0 && slots_[first_].pointer == pointer; }
   // The oldest leaf started. Errors: corruption, io_error.

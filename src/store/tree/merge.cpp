@@ -22,6 +22,8 @@ constexpr std::size_t kSmallPageBytes = kPageBytes / 3;
 constexpr std::size_t kWholeNumerator = 3;
 constexpr std::size_t kWholeDenominator = 5;
 
+constexpr std::size_t kKeysARound = 64;  // of the buffer, that are passed before others may run
+
 bool is_below(std::string_view key, const std::optional<std::string>& upper) { return !upper || key < *upper; }
 
 // Whether the keys of a leaf, or the separators of a branch, lie in the range that the parent gives the page. Within the page
@@ -133,19 +135,24 @@ void TreeMerge::note_planned(const UpperBound& upper) {
 monterey::Task<> TreeMerge::plan_branch(PlanLevel* branch, PageNo page) {
   const BranchView view(branch->page->data());
   std::string upper;
+  std::size_t changed = 0;  // of the slots; to erase what may be absent is no reason to write its neighbours
+  std::size_t keys = 0;
   while (plan_input_->valid() && is_below(plan_input_->entry().key, branch->upper)) {
     const std::uint32_t slot = view.find_child(plan_input_->entry().key);
     branch->slots.push_back(static_cast<std::uint16_t>(slot));
     const bool is_last = slot + 1 == view.count();
     upper.clear();
     if (!is_last) view.append_separator(slot + 1, upper);
+    bool puts = false;
     do {
+      puts = puts || plan_input_->entry().kind != EntryKind::erase;
       plan_input_->next();
+      if (++keys % kKeysARound == 0) co_await monterey::maybe_yield(kLeafRound);
     } while (plan_input_->valid() &&
              (is_last ? is_below(plan_input_->entry().key, branch->upper) : plan_input_->entry().key < upper));
-    co_await monterey::maybe_yield(kLeafRound);
+    changed += puts;
   }
-  const bool whole = branch->slots.size() * kWholeDenominator >= view.count() * kWholeNumerator;
+  const bool whole = changed * kWholeDenominator >= view.count() * kWholeNumerator;
   if (whole) {
     branch->slots.resize(view.count());
     std::iota(branch->slots.begin(), branch->slots.end(), std::uint16_t{0});
@@ -228,6 +235,7 @@ monterey::Task<> TreeMerge::read_ahead() {
     const std::optional<PagePointer> leaf = co_await plan_next();
     if (leaf) reader_.start(*leaf);
   }
+  if (plan_done_) reader_.no_more();
 }
 
 bool TreeMerge::changes_below(const UpperBound& upper) const {
@@ -308,6 +316,7 @@ monterey::Task<> TreeMerge::collect_changes(const UpperBound& upper) {
     ++counts_.keys;
     const bool is_gone = input_->valid() && input_->entry().by_range;
     if (is_gone) co_await pass_over_erased(&*input_);
+    if (changes_.size() % kKeysARound == 0) co_await monterey::maybe_yield(kLeafRound);
   }
   if (with_.progress != nullptr) with_.progress->pulse();
 }
@@ -348,7 +357,7 @@ monterey::Task<> TreeMerge::merge_leaf(PagePointer pointer, std::string lower, U
   });
   const bool is_unchanged = changes_nothing && (erased == Erased::nothing || !erases_any_of(view));
   if (leaves_.empty() && is_unchanged && !inherits() && !rewrites_whole_) {
-    co_await carry_over(1, lower, pointer);  // erases of absent keys change nothing
+    co_await carry_over(1, lower, pointer);  // erases of absent keys alone change nothing
     co_return;
   }
   join_run(lower);
@@ -399,6 +408,7 @@ monterey::Task<> TreeMerge::pack_leaf(LeafView leaf, Erased erased) {
     }
     if (!add_entry(changes_[change])) co_await add_long_entry(changes_[change]);
     if (leaves_.front_is_settled()) co_await emit_front(0);
+    if ((change + 1) % kKeysARound == 0) co_await monterey::maybe_yield(kLeafRound);
   }
 }
 
@@ -408,7 +418,7 @@ monterey::Task<> TreeMerge::pack_changes() {
   for (const EntryView& change : changes_) {
     if (!add_entry(change)) co_await add_long_entry(change);
     if (leaves_.front_is_settled()) co_await emit_front(0);
-    if (++since_yield % 64 == 0) co_await monterey::maybe_yield();
+    if (++since_yield % kKeysARound == 0) co_await monterey::maybe_yield();
   }
 }
 

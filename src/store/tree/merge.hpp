@@ -3,14 +3,15 @@
 // The walk goes down only where the buffer has entries. Each touched leaf is read once, ahead and at depth, and written
 // once; untouched subtrees are carried over by their pointers. Every level has one packer, which takes the cells of the
 // level's rewritten neighbours and divides them into pages; it is emptied whenever an untouched page of its level
-// follows. Memory stays within the staging that the caller gives and one page copy per level.
+// follows. Memory stays within the staging that the caller gives, one page copy and some pages' cells per level, and a view of
+// each change to the leaf being merged.
 //
 // What the buffer's ranges erase is dropped by its pointers: of a subtree that lies in a range the branches are read, for they
 // name what becomes free, but of its leaves only those with overflow values, whose runs become free, too. A leaf at the border
 // of a range is merged like one with changes. What is released takes 24 bytes of memory a page until the commit, less where
 // neighbouring blocks were written together.
 //
-// Where three fifths of a branch's leaves are touched the others are written anew with them: the branch's leaves then lie
+// Where three fifths of a branch's leaves get entries, and the cut has no ranges, the others are written anew with them: the branch's leaves then lie
 // together, so that the next merge reads them in large pieces and what it supersedes is free in large pieces.
 //
 // A leaf that shrank below a third of a page draws its untouched right neighbour into the merge, and so does a branch; an

@@ -113,8 +113,8 @@ class Packer {
     STORE_ASSERT(!pages_.empty());
     pages_.erase(pages_.begin());
     first_ = pages_.empty() ? cells_.size() : pages_.front().begin;
-    if (first_ < cells_.size() && cells_[first_].at < kBytesToKeep) return;
     const std::uint32_t begin = first_ < cells_.size() ? cells_[first_].at : static_cast<std::uint32_t>(end_);
+    if (begin < std::max(kBytesToKeep, (end_ - begin) / 2)) return;
     cells_.erase(cells_.begin(), cells_.begin() + static_cast<std::ptrdiff_t>(first_));
     for (PackedCell& cell : cells_) cell.at -= begin;
     for (Page& page : pages_) page.begin -= first_;
@@ -125,8 +125,8 @@ class Packer {
 
  private:
   static constexpr std::size_t kHeldPages = 4;
-  // What pages that left have held is dropped so many bytes at a time: shifting the rest costs a copy of the held pages; and what
-  // the core works on should fit its first cache.
+  // What pages that left have held is dropped so many bytes at a time, or half of what is held, which may be more where keys have
+  // much in common: shifting the rest costs a copy of it; and what the core works on should fit its first cache.
   static constexpr std::size_t kBytesToKeep = 12u << 10;
 
   struct Page {

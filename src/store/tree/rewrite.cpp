@@ -57,6 +57,7 @@ monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower,
   co_await monterey::maybe_yield(kLeafRound);
   const std::vector<PagePointer>& leaves = plan_to_rewrite_->leaves;
   while (!reader_.full() && next_to_rewrite_ < leaves.size()) reader_.start(leaves[next_to_rewrite_++]);
+  if (next_to_rewrite_ == leaves.size()) reader_.no_more();
   if (!reader_.next_is(pointer)) {
     throw Error(Errc::corruption, fmt::format("{}: page {}: two pointers lead to it; restore from a backup or salvage "
                                               "the store",

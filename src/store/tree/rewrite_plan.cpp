@@ -44,6 +44,7 @@ monterey::Task<RewritePlan> RewritePlanner::walk(std::string from, Limits limits
       if (leaf->is_read) reader_.start(leaf->pointer);
       pending.push_back(std::move(*leaf));
     }
+    if (!more) reader_.no_more();
     if (pending.empty()) break;
     // One leaf at least, or the next part would begin where this one did: branches above it may have used up the limit.
     const bool enough = plan_.pages.size() + plan_.run_blocks >= limits.blocks || judged >= limits.leaves;

@@ -1,5 +1,7 @@
 #include "store/tree/staged_writes.hpp"
 
+#include <algorithm>
+
 #include "store/base/assert.hpp"
 #include "store/base/units.hpp"
 
@@ -61,11 +63,17 @@ void StagedWrites::leave_chunk(Stream& stream) {
 
 monterey::Task<> StagedWrites::enter_chunk(Stream& stream) {
   leave_chunk(stream);
-  // The one whose writes were issued first.
+  // One whose writes have ended, else the one that was left first.
   std::size_t chosen = kNoChunk;
+  bool has_ended = false;
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
-    if (chunks_[i].filling) continue;
-    if (chosen == kNoChunk || chunks_[i].left < chunks_[chosen].left) chosen = i;
+    const Chunk& chunk = chunks_[i];
+    if (chunk.filling) continue;
+    const bool ended = std::ranges::all_of(chunk.writes, [](const auto& write) { return write.ended(); });
+    if (chosen == kNoChunk || ended > has_ended || (ended == has_ended && chunk.left < chunks_[chosen].left)) {
+      chosen = i;
+      has_ended = ended;
+    }
   }
   STORE_ASSERT(chosen != kNoChunk);
   Chunk& chunk = chunks_[chosen];

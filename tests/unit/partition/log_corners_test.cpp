@@ -45,6 +45,33 @@ TEST(LogCorners, ALogDeviceOfAFewBlocksServesOrIsRefused) {
   }
 }
 
+// A record that is longer than the log, which cannot grow now, needs none: it is merged at once.
+TEST(LogCorners, ABatchThatTheLogCannotGrowForIsMergedInstead) {
+  auto disk = std::make_shared<MemDisk>();
+  const PartitionConfig config = with_buffers_of(logged_config(), 4u << 20);
+  on_core(logged_arena(), [&]() -> monterey::Task<> {
+    Model model;
+    {
+      auto db = co_await Partition::create(device_on(disk), config);
+      WriteBatch batch;
+      const std::uint64_t record = db.stats().log_bytes + (256u << 10);
+      for (std::uint64_t i = 0; i * 900 < record; ++i) {
+        const std::string key = numbered("batch", static_cast<int>(i));
+        model[key] = std::string(900, 'b');
+        batch.put(key, model[key]);
+      }
+      disk->inject({.op = DeviceOp::write, .times = 1});  // of the segments to be added
+      co_await db.write(std::move(batch));
+      co_await expect_holds(db, model);
+    }
+    co_await wait_for_memory();
+    auto again = co_await Partition::open(device_on(disk), config);
+    co_await expect_holds(again, model);
+    co_await expect_clean(again);
+    co_await again.close();
+  });
+}
+
 TEST(LogCorners, ALogDeviceThatIsReadOnlyIsOpenedForReading) {
   auto disk = std::make_shared<MemDisk>();
   auto log_disk = std::make_shared<MemDisk>();
