@@ -103,6 +103,7 @@ static_assert(branch_bytes(4, 3 * kMaxKeyBytes, 0) <= kPageBytes);
 // Requires: at least one cell; separators from the second on of 1..kMaxKeyBytes, strictly ascending; children not
 // null; level 1..kMaxTreeLevel; it fits. `cells` must not point into `page`.
 std::size_t encode_branch(std::span<const BranchCell> cells, std::uint8_t level, PageBytes page) noexcept;
+// The same of cells that are packed already, as the merge has them.
 std::size_t encode_packed_branch(const PackedCells& cells, std::uint8_t level, PageBytes page) noexcept;
 
 // The shortest separator s with left_last_key < s <= right_first_key: a prefix of the right key, and a view of it.

@@ -81,52 +81,59 @@ bool LeafView::has_overflow() const noexcept {
 
 namespace {
 
-void put_value(const LeafValue& value, std::byte* at) noexcept {
-  if (value.is_run()) {
-    put_overflow_ref(at, value.run());
-  } else {
-    detail::put_text(at, value.bytes());
+struct Cells {
+  std::span<const LeafCell> cells;
+
+  std::size_t size() const noexcept { return cells.size(); }
+  std::string_view key(std::size_t i) const noexcept { return cells[i].key; }
+  std::size_t payload_bytes(std::size_t i) const noexcept { return value_bytes(cells[i].value); }
+  bool is_run(std::size_t i) const noexcept { return cells[i].value.is_run(); }
+  // Writes the key from byte `from` on, and the payload behind it.
+  void put(std::size_t i, std::size_t from, std::byte* at) const noexcept {
+    at = detail::put_text(at, cells[i].key.substr(from));
+    if (is_run(i)) {
+      put_overflow_ref(at, cells[i].value.run());
+    } else {
+      detail::put_text(at, cells[i].value.bytes());
+    }
   }
+};
+
+struct PackedLeafCells : PackedCells {
+  std::size_t payload_bytes(std::size_t i) const noexcept { return cells[i].payload_bytes(); }
+  bool is_run(std::size_t i) const noexcept { return cells[i].is_run(); }
+  void put(std::size_t i, std::size_t from, std::byte* at) const noexcept {
+    std::memcpy(at, bytes + cells[i].at + from, cells[i].key_bytes - from + payload_bytes(i));
+  }
+};
+
+template <class From>
+std::size_t encode(const From& cells, PageBytes page) noexcept {
+  static_assert(detail::kCellIsRun == PackedCell::kIsRun);
+  std::string_view prefix;
+  if (cells.size() > 0) {
+    prefix = cells.key(0).substr(0, common_prefix_bytes(cells.key(0), cells.key(cells.size() - 1)));
+  }
+  detail::SlottedWriter writer(page, {PageType::leaf, 0, cells.size(), 0, prefix});
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const std::string_view key = cells.key(i);
+    STORE_ASSERT(!key.empty() && key.size() <= kMaxKeyBytes);
+    STORE_ASSERT(cells.payload_bytes(i) <= kMaxInlineValueBytes);
+    STORE_VERIFY(i == 0 || cells.key(i - 1) < key);
+    const std::string_view suffix = key.substr(prefix.size());
+    std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + suffix.size() + cells.payload_bytes(i));
+    put(at, static_cast<std::uint16_t>(suffix.size() | (cells.is_run(i) ? detail::kCellIsRun : 0u)));
+    cells.put(i, prefix.size(), at + detail::kLeafCellBytes);
+  }
+  return writer.finish();
 }
 
 }  // namespace
 
-std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept {
-  const std::string_view prefix =
-      cells.empty() ? std::string_view{}
-                    : cells.front().key.substr(0, common_prefix_bytes(cells.front().key, cells.back().key));
-  detail::SlottedWriter writer(page, {PageType::leaf, 0, cells.size(), 0, prefix});
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const auto& [key, value] = cells[i];
-    STORE_ASSERT(!key.empty() && key.size() <= kMaxKeyBytes);
-    STORE_ASSERT(value.is_run() || value.bytes().size() <= kMaxInlineValueBytes);
-    STORE_VERIFY(i == 0 || cells[i - 1].key < key);
-    const std::string_view suffix = key.substr(prefix.size());
-    std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + suffix.size() + value_bytes(value));
-    put(at, static_cast<std::uint16_t>(suffix.size() | (value.is_run() ? detail::kCellIsRun : 0u)));
-    put_value(value, detail::put_text(at + detail::kLeafCellBytes, suffix));
-  }
-  return writer.finish();
-}
+std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept { return encode(Cells{cells}, page); }
 
-// Suffix and value lie together here as there.
 std::size_t encode_packed_leaf(const PackedCells& cells, PageBytes page) noexcept {
-  static_assert(detail::kCellIsRun == PackedCell::kIsRun);
-  const std::size_t prefix_bytes = cells.size() == 0 ? 0 : common_prefix_bytes(cells.key(0), cells.last_key());
-  const std::string_view prefix = cells.size() == 0 ? std::string_view{} : cells.key(0).substr(0, prefix_bytes);
-  detail::SlottedWriter writer(page, {PageType::leaf, 0, cells.size(), 0, prefix});
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const PackedCell& cell = cells.cells[i];
-    STORE_ASSERT(cell.key_bytes > 0 && cell.key_bytes <= kMaxKeyBytes);
-    STORE_ASSERT(cell.payload_bytes() <= kMaxInlineValueBytes);
-    STORE_VERIFY(i == 0 || cells.key(i - 1) < cells.key(i));
-    const std::string_view suffix = cells.key(i).substr(prefix_bytes);
-    const std::size_t bytes = suffix.size() + cell.payload_bytes();
-    std::byte* at = writer.next_cell(suffix, detail::kLeafCellBytes + bytes);
-    put(at, static_cast<std::uint16_t>(suffix.size() | (cell.is_run() ? detail::kCellIsRun : 0u)));
-    std::memcpy(at + detail::kLeafCellBytes, suffix.data(), bytes);
-  }
-  return writer.finish();
+  return encode(PackedLeafCells{cells}, page);
 }
 
 }  // namespace store

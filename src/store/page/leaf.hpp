@@ -169,6 +169,7 @@ static_assert(leaf_bytes(1, kMaxKeyBytes, kMaxInlineValueBytes, 0) <= kPageBytes
 // Requires: keys of 1..kMaxKeyBytes, strictly ascending; inline values of at most kMaxInlineValueBytes; it fits.
 // `cells` must not point into `page`.
 std::size_t encode_leaf(std::span<const LeafCell> cells, PageBytes page) noexcept;
+// The same of cells that are packed already, as the merge has them.
 std::size_t encode_packed_leaf(const PackedCells& cells, PageBytes page) noexcept;
 
 }  // namespace store

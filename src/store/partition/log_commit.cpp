@@ -188,7 +188,7 @@ monterey::Task<bool> PartitionCore::begin_log_anew(std::uint64_t block) {
   std::ranges::sort(dropped, std::greater(), [](Extent segment) { return segment.first.value; });
   const std::size_t most = kMostSegmentsAnew - layout.segments.size();
   const std::uint64_t stay = blocks_of(layout);
-  std::vector<Extent> added = co_await add_segments_below(block, wanted - stay, most);
+  std::vector<Extent> added = co_await add_segments(wanted - stay, LogGaps{block, most});
   bool gains = false;
   std::exception_ptr error;
   try {
@@ -197,7 +197,8 @@ monterey::Task<bool> PartitionCore::begin_log_anew(std::uint64_t block) {
     const std::uint64_t least = std::min(wanted, kSmallestLogBlocks);
     if (stay + total_blocks(added) < least && !dropped.empty()) {
       const std::uint64_t missing = std::max(least - stay - total_blocks(added), kLeastSegmentBlocks);
-      const auto more = co_await add_segments_below(dropped.back().first.value, missing, most - added.size());
+      const LogGaps gaps{dropped.back().first.value, most - added.size()};
+      const auto more = co_await add_segments(missing, gaps);
       added.insert(added.end(), more.begin(), more.end());
     }
     layout.segments.insert(layout.segments.end(), added.begin(), added.end());
@@ -231,26 +232,30 @@ monterey::Task<> PartitionCore::sync_log_device() {
   }
 }
 
-// Takes segments of `blocks` blocks together and writes zeros to them. Empty when there is no space for them, or they cannot be
-// written and the log can do without.
-monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t blocks) {
+// Takes segments of `blocks` blocks together and writes zeros to them; with `gaps`, as much of that as these have. Empty when there
+// is no space for them, or they cannot be written and the log can do without.
+monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t blocks, std::optional<LogGaps> gaps) {
   PendingSpace space;  // what is accepted already must find its blocks afterwards
   if (!log_device_) {
     space.entries = 1;
     space.run_blocks = blocks;
   }
   std::vector<Extent> added;
-  added.reserve(kSegmentsAtOnce);  // what is reserved must be noted
+  added.reserve(gaps ? gaps->most : kSegmentsAtOnce);  // what is reserved must be noted, by the caller too
   std::exception_ptr error;
   pending_ += space;
   try {
-    // Growing raises what is kept back, too.
-    while (!log_device_ && !has_space({}, Purpose::ordinary)) {
-      const std::uint64_t missing = blocks_needed({}, states_to_build()) - blocks_available(Purpose::ordinary);
-      co_await device_->grow(std::max(device_->size_blocks(), free_list_.high_water()) + missing);
-    }
-    for (std::uint64_t i = 0; i < kSegmentsAtOnce; ++i) {
-      added.push_back(co_await add_segment(static_cast<std::uint32_t>(blocks / kSegmentsAtOnce), added));
+    if (gaps) {
+      if (has_space({}, Purpose::ordinary)) co_await take_gaps(blocks, *gaps, &added);
+    } else {
+      // Growing raises what is kept back, too.
+      while (!log_device_ && !has_space({}, Purpose::ordinary)) {
+        const std::uint64_t missing = blocks_needed({}, states_to_build()) - blocks_available(Purpose::ordinary);
+        co_await device_->grow(std::max(device_->size_blocks(), free_list_.high_water()) + missing);
+      }
+      for (std::uint64_t i = 0; i < kSegmentsAtOnce; ++i) {
+        added.push_back(co_await add_segment(static_cast<std::uint32_t>(blocks / kSegmentsAtOnce), added));
+      }
     }
     for (const Extent segment : added) co_await zero_segment(segment);
     if (log_device_) co_await sync_log_device();  // the commit syncs the other one
@@ -260,6 +265,7 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
   pending_ -= space;
   if (!error) co_return std::move(added);
   cancel_segments(added);
+  added.clear();
   try {
     std::rethrow_exception(error);
   } catch (const Error& thrown) {
@@ -267,48 +273,23 @@ monterey::Task<std::vector<Extent>> PartitionCore::add_segments(std::uint64_t bl
     const bool can_do_without = thrown.errc() == Errc::io_error && !log_layout().segments.empty() && poisoned_.empty();
     if (thrown.errc() != Errc::no_space && !can_do_without) throw;
   }
-  log_growth_refused_ = true;
-  co_return std::vector<Extent>();
+  if (!gaps) log_growth_refused_ = true;
+  co_return std::move(added);
 }
 
-// Takes gaps below `mark` for up to so many blocks in so many segments, long ones first, and writes zeros to them. Empty when
-// there are none, or they cannot be written.
-monterey::Task<std::vector<Extent>> PartitionCore::add_segments_below(std::uint64_t mark, std::uint64_t blocks,
-                                                                      std::size_t most) {
-  PendingSpace space;  // what is accepted meanwhile must find its blocks afterwards
-  space.entries = 1;
-  space.run_blocks = blocks;
-  std::vector<Extent> added;
-  added.reserve(most);  // what is reserved must be noted, by the caller too
-  if (!has_space(space, Purpose::ordinary)) co_return std::move(added);
+// Long ones first.
+monterey::Task<> PartitionCore::take_gaps(std::uint64_t blocks, LogGaps gaps, std::vector<Extent>* taken) {
   std::uint64_t piece = std::max(blocks / kSegmentsAtOnce, kLeastSegmentBlocks);
-  std::exception_ptr error;
-  pending_ += space;
-  try {
-    while (blocks >= kLeastSegmentBlocks && piece >= kLeastSegmentBlocks && added.size() < most) {
-      piece = std::min(piece, blocks);
-      const std::optional<Extent> segment =
-          co_await free_list_.reserve_run_below(static_cast<std::uint32_t>(piece), mark);
-      if (segment) {
-        added.push_back(*segment);
-        blocks -= piece;
-      } else {
-        piece /= 2;
-      }
+  while (blocks >= kLeastSegmentBlocks && piece >= kLeastSegmentBlocks && taken->size() < gaps.most) {
+    piece = std::min(piece, blocks);
+    const auto segment = co_await free_list_.reserve_run_below(static_cast<std::uint32_t>(piece), gaps.below);
+    if (segment) {
+      taken->push_back(*segment);
+      blocks -= piece;
+    } else {
+      piece /= 2;
     }
-    for (const Extent segment : added) co_await zero_segment(segment);
-  } catch (...) {
-    error = std::current_exception();
   }
-  pending_ -= space;
-  if (!error) co_return std::move(added);
-  cancel_segments(added);
-  try {
-    std::rethrow_exception(error);
-  } catch (const Error& thrown) {
-    if (thrown.errc() != Errc::io_error || !poisoned_.empty()) throw;
-  }
-  co_return std::vector<Extent>();
 }
 
 monterey::Task<Extent> PartitionCore::add_segment(std::uint32_t blocks, std::span<const Extent> before) {

@@ -239,8 +239,13 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool log_lies_above(std::uint64_t block) const;
   monterey::Task<bool> move_log_below(std::uint64_t block);
   monterey::Task<bool> begin_log_anew(std::uint64_t block);
-  monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks);
-  monterey::Task<std::vector<Extent>> add_segments_below(std::uint64_t mark, std::uint64_t blocks, std::size_t most);
+  // Where free blocks lie below a mark, so many of them at most.
+  struct LogGaps {
+    std::uint64_t below;
+    std::size_t most;
+  };
+  monterey::Task<std::vector<Extent>> add_segments(std::uint64_t blocks, std::optional<LogGaps> gaps = std::nullopt);
+  monterey::Task<> take_gaps(std::uint64_t blocks, LogGaps gaps, std::vector<Extent>* taken);
   void cancel_segments(std::span<const Extent> segments);
   monterey::Task<Extent> add_segment(std::uint32_t blocks, std::span<const Extent> before);
   monterey::Task<> zero_segment(Extent segment);

@@ -283,8 +283,7 @@ monterey::Task<PartitionCore::Room> PartitionCore::make_room(const Write& write)
 }
 
 // Sees to it that the log can take a record of so many bytes: adds segments, or flushes so that some come back. Holds
-// until the next suspension. False: an empty log is too short for it, and there is no space for a longer one. Errors: no_space;
-// nothing was changed.
+// until the next suspension. False: an empty log is too short for it, and there is no space for a longer one.
 monterey::Task<bool> PartitionCore::make_log_room(std::size_t bytes) {
   for (;;) {
     require_writable();
@@ -301,14 +300,7 @@ monterey::Task<bool> PartitionCore::make_log_room(std::size_t bytes) {
     if (!can_grow && frozen_.empty()) {
       co_await log_->sync();  // what is merged and still gathers holds its place
       const bool nothing_to_merge = active_.data->empty();
-      if (nothing_to_merge && log_keep_from(0) == log_->layout().begin) {
-        if (bytes > kMaxFragmentBytes) co_return false;
-        throw Error(
-            Errc::no_space,
-            fmt::format("{}: full: the log has {} bytes and there is no space for more, the write needs {}; nothing "
-                        "was changed: give the device more room",
-                        device_->name(), log_->layout().total_bytes(), bytes));
-      }
+      if (nothing_to_merge && log_keep_from(0) == log_->layout().begin) co_return false;
       if (!nothing_to_merge) rotate();
     }
     if (can_grow || frozen_.empty()) log_commit_wanted_ = true;

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kSmallPageBytes = kPageBytes / 3;
 
-// Of a branch's leaves, so many are to be touched that all are written anew: where that and reading and writing single pages
+// Of a branch's leaves, so many are to get entries that all are written anew: where that and reading and writing single pages
 // cost about the same.
 constexpr std::size_t kWholeNumerator = 3;
 constexpr std::size_t kWholeDenominator = 5;

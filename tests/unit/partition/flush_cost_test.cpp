@@ -185,6 +185,40 @@ TEST(FlushCost, LeavesThatWereWrittenTogetherAreReadTogether) {
   run_in_cluster(config.buffer_config(), task);
 }
 
+// A flush that writes every leaf, in one run: the cache, though it had room for all, then has those that it had before.
+TEST(FlushCost, KeepsInTheCacheTheLeavesThatWereThereAndNoOthers) {
+  constexpr std::uint64_t kKeys = 100'000;
+  const PartitionConfig config{.cache_pages = 16'384, .wal_mode = WalMode::none, .write_buffer_bytes = 32u << 20};
+  const auto disk = std::make_shared<MemDisk>();
+  const auto fill = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::create(std::make_unique<MemBlockDevice>(disk), config);
+    for (std::uint64_t i = 0; i < kKeys; ++i) co_await db.put(paced_key(i), std::string(100, 'v'));
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), fill);
+  const auto task = [&]() -> monterey::Task<> {
+    auto db = co_await Partition::open(std::make_unique<MemBlockDevice>(disk), config);
+    const auto misses_of = [&](std::uint64_t from) -> monterey::Task<std::uint64_t> {
+      const std::uint64_t before = db.stats().cache_misses;
+      for (std::uint64_t i = from; i < kKeys; i += 5'000) {
+        const std::optional<std::string> found = co_await db.get(paced_key(i));
+        EXPECT_TRUE(found.has_value());
+      }
+      co_return db.stats().cache_misses - before;
+    };
+    const std::uint64_t cold = co_await misses_of(0);
+    EXPECT_GE(cold, 20u);
+    for (std::uint64_t i = 0; i < kKeys; i += 10) co_await db.put(paced_key(i), std::string(100, 'w'));
+    co_await db.flush();
+    const std::uint64_t hot = co_await misses_of(0);
+    const std::uint64_t others = co_await misses_of(2'500);
+    EXPECT_EQ(hot, 0u);
+    EXPECT_GE(others, 18u) << "of 20 leaves that nobody had read";
+    co_await db.close();
+  };
+  run_in_cluster(config.buffer_config(), task);
+}
+
 // --- the allocator ---
 
 // The allocator of one commit, as its pages on the disk say.
