@@ -28,13 +28,14 @@ void judge(const Error& error) {
   require(std::string_view(error.what()).size() > 20, "an error without a text");
 }
 
-// Whether the task ended well; `room` then or else says whether it was not for want of room.
-monterey::Task<bool> succeeds(monterey::Task<> task, bool* no_space = nullptr) {
+// Whether the task ended well; if not, `no_space` gets whether it was for want of space, and `why` the error's text.
+monterey::Task<bool> succeeds(monterey::Task<> task, bool* no_space = nullptr, std::string* why = nullptr) {
   bool ok = true;
   try {
     co_await std::move(task);
   } catch (const Error& error) {
     judge(error);
+    if (why != nullptr) *why = error.what();
     if (no_space != nullptr) *no_space = error.errc() == Errc::no_space;
     ok = false;
   }
@@ -141,18 +142,18 @@ class Exercise {
       if (i % 4 == 2) co_await change(put(db_, key.substr(0, 900) + "+", long_value));
       if (i == 3) co_await change(put(db_, key, longest));
     }
-    co_await change(db_.flush());
+    co_await flush();
     if (scan) {
       const bool ok = co_await succeeds(scan_on(*scan, false, &seen));
       expect(ok, "a scan failed after a flush");
     }
     const std::string value(700, 'v');
     for (int i = 0; i < 24; ++i) co_await change(put(db_, "n" + std::to_string(i * 37 % 24), value));
-    co_await change(db_.flush());
+    co_await flush();
     co_await change(estimate(db_, keys_.front()));
     co_await change(db_.erase_range(keys_.front(), keys_[keys_.size() / 2]));
     co_await change(put(db_, keys_.front().substr(0, 900) + "+", value));
-    co_await change(db_.flush());
+    co_await flush();
   }
 
   bool is_sound() const { return sound_; }
@@ -171,6 +172,13 @@ class Exercise {
     // It looks at the last commit only: a crafted log may have brought anything into the buffers.
     *ok = report.ok && db_.stats().buffered_entries == 0;
     entries_ = report.entries;
+  }
+
+  // What was accepted must find its space.
+  monterey::Task<> flush() {
+    std::string why;
+    const bool ok = co_await succeeds(db_.flush(), nullptr, &why);
+    if (!ok) expect(false, ("a flush failed: " + why).c_str());
   }
 
   monterey::Task<> change(monterey::Task<> task) {
@@ -229,14 +237,16 @@ monterey::Task<> exercise(std::shared_ptr<test::MemDisk> disk, HowToOpen how) {
     if (!how.read_only) co_await first.write();
     sound = first.is_sound();
   }
-  bool no_space = false;
-  const bool closed = co_await succeeds(db->close(), &no_space);
-  if (sound && !closed && !no_space) fail("check found nothing wrong, but the store did not close");
+  std::string why;
+  const bool closed = co_await succeeds(db->close(), nullptr, &why);
+  if (sound && !closed) fail("check found nothing wrong, but the store did not close: " + why);
   db.reset();
   if (how.read_only) co_return;
   // What was committed must be as good as what was there.
-  const bool again = co_await succeeds(open(disk, how, &db));
-  if (sound && !again) fail("a sound store does not open again");
+  const bool again = co_await succeeds(open(disk, how, &db), nullptr, &why);
+  // The open before, or its flushes, may have used up the last generation or the last number of an open.
+  const bool is_used_up = why.find("nothing more can be written") != std::string::npos;
+  if (sound && !again && !is_used_up) fail("a sound store does not open again: " + why);
   if (!again) co_return;
   Exercise second(*db);
   co_await second.read();
