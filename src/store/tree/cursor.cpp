@@ -17,6 +17,7 @@ constexpr std::uint32_t kLeavesBeforeReadAhead = 2;
 constexpr std::uint32_t kFirstWindow = 4;                       // leaves
 constexpr std::uint32_t kRefill = 2 * PageCache::kMaxTogether;  // leaves asked for at a time where the window is wide
 constexpr std::uint32_t kLeavesOfSparseBranch = 64;
+constexpr std::uint32_t kResidentLeaves = 16;  // in a row: where so many were asked for in vain, the next ones are too
 
 // Compares a key in two parts.
 int compare(std::string_view prefix, std::string_view suffix, std::string_view other) {
@@ -84,6 +85,7 @@ bool TreeCursor::start_at_root(Toward toward) {
   path_.reserve(root_.height);
   gathered_.clear();
   at_end_ = false;
+  resident_ = kResidentLeaves;
   start_read_ahead(0);
   if (root_.empty()) return true;
   child_ = Range{};
@@ -113,6 +115,7 @@ void TreeCursor::want_parent() {
 }
 
 monterey::Task<> TreeCursor::arrive() {
+  resident_ = 0;
   for (PageCache::Pin pin;; pin.reset()) {
     pin = co_await cache_.pin(wanted_, monterey::IoClass::foreground,
                               !climbs_ && wanted_level_ == 0 ? Reuse::unlikely : Reuse::likely);
@@ -220,16 +223,18 @@ void TreeCursor::read_ahead(int direction) {
   const auto passes = [this](const PagePointer& leaf) {
     entries_left_ -= std::min<std::uint64_t>(entries_left_, entry_count(leaf));
   };
-  if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) {
+  if (ahead_ > 0) {
+    --ahead_;
+  } else {
+    if (entries_left_ == 0) {  // the way is longer: a buffer has erased some of what the leaves hold
+      entries_ += std::min(entries_, std::numeric_limits<std::uint64_t>::max() - entries_);
+      entries_left_ = entries_;
+    }
     passes(wanted_);
-    return;
   }
-  if (ahead_ > 0) --ahead_;
+  if (++leaves_in_a_row_ <= kLeavesBeforeReadAhead || prefetch_limit_ == 0) return;
+  if (resident_ >= kResidentLeaves) return;  // until the cursor has to wait for a page
   if (ahead_ == 0) ahead_path_.assign(path_.begin(), path_.end());
-  if (ahead_ == 0 && entries_left_ == 0) {  // the way is longer: a buffer has erased some of what the leaves hold
-    entries_ += std::min(entries_, std::numeric_limits<std::uint64_t>::max() - entries_);
-    entries_left_ = entries_;
-  }
   if (ahead_ + std::min(prefetch_pages_ / 2, kRefill) > prefetch_pages_ || entries_left_ == 0) return;
   prefetch_pages_ = std::clamp(reads_ ? prefetch_pages_ * 2 : prefetch_pages_ / 2, kFirstWindow,
                                std::max(prefetch_limit_, kFirstWindow));
@@ -264,7 +269,9 @@ void TreeCursor::ask_for(const PagePointer& leaf) {
 void TreeCursor::ask_for_gathered() {
   if (gathered_.empty()) return;
   if (direction_ < 0) std::ranges::reverse(gathered_);
-  reads_ = cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely) > 0 || reads_;
+  const bool reads = cache_.prefetch_together(gathered_, monterey::IoClass::background, Reuse::unlikely) > 0;
+  reads_ = reads || reads_;
+  resident_ = reads ? 0 : resident_ + static_cast<std::uint32_t>(gathered_.size());
   gathered_.clear();
 }
 
@@ -287,6 +294,7 @@ std::optional<PagePointer> TreeCursor::next_ahead() {
     if (!pin) {
       cache_.prefetch(step.branch, monterey::IoClass::background);
       reads_ = true;
+      resident_ = 0;
       return std::nullopt;
     }
     // Damage is for the cursor to report, when it comes here.

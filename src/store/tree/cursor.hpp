@@ -143,6 +143,7 @@ class TreeCursor {
   std::uint64_t entries_;           // wanted
   std::uint64_t entries_left_ = 0;  // … that lie beyond the leaves asked for
   bool reads_ = false;              // some of what was asked for last was not resident
+  std::uint32_t resident_ = 0;      // leaves in a row that were, since the cursor last waited for a page
   std::uint32_t leaves_in_a_row_ = 0;
   int direction_ = +1;                 // of the last leaves
   std::vector<Place> ahead_path_;      // of the leaf asked for last
