@@ -472,6 +472,24 @@ TEST(Cost, GetManyOf64MissesInAFileTakesFewSystemCalls) {
 
 // --- large I/O ---
 
+// What a disk has recorded: the reads that somebody waited for, and the blocks read ahead, in how many reads.
+struct Reads {
+  std::uint64_t waited = 0;
+  std::uint64_t ahead = 0;
+  std::uint64_t reads_ahead = 0;
+};
+Reads recorded_reads(MemDisk& disk) {
+  disk.record(false);
+  Reads reads;
+  for (const test::Operation& operation : disk.take_trace()) {
+    reads.waited += operation.io_class == monterey::IoClass::foreground;
+    if (operation.io_class != monterey::IoClass::background) continue;
+    reads.ahead += operation.blocks;
+    ++reads.reads_ahead;
+  }
+  return reads;
+}
+
 // Read-ahead keeps its distance over the borders of a hundred branches, and fills large reads.
 TEST(Cost, ALongScanStaysBehindItsReadAhead) {
   const auto disk = std::make_shared<MemDisk>();
@@ -492,16 +510,7 @@ TEST(Cost, ALongScanStaysBehindItsReadAhead) {
       std::uint64_t entries = 0;
       while (co_await scan.advance()) ++entries;
       EXPECT_EQ(entries, kKeys);
-      disk->record(false);
-      std::uint64_t waited = 0;
-      std::uint64_t ahead = 0;
-      std::uint64_t reads_ahead = 0;
-      for (const test::Operation& operation : disk->take_trace()) {
-        waited += operation.io_class == monterey::IoClass::foreground;
-        if (operation.io_class != monterey::IoClass::background) continue;
-        ahead += operation.blocks;
-        ++reads_ahead;
-      }
+      const auto [waited, ahead, reads_ahead] = recorded_reads(*disk);
       EXPECT_LE(waited, 10u);
       EXPECT_EQ(waited + ahead + 1, db.stats().tree_pages) << "each page once";
       EXPECT_GT(ahead, 8 * reads_ahead);
@@ -564,16 +573,7 @@ TEST(Cost, AScanWaitsForNoLeafBehindItsFirstOnes) {
       std::uint64_t entries = 0;
       while (co_await scan.advance()) ++entries;
       EXPECT_EQ(entries, ColdLeaves::kKeys);
-      disk->record(false);
-      std::size_t waited = 0;
-      std::size_t ahead = 0;
-      std::size_t reads_ahead = 0;
-      for (const test::Operation& operation : disk->take_trace()) {
-        waited += operation.io_class == monterey::IoClass::foreground;
-        if (operation.io_class != monterey::IoClass::background) continue;
-        ahead += operation.blocks;
-        ++reads_ahead;
-      }
+      const auto [waited, ahead, reads_ahead] = recorded_reads(*disk);
       // A branch, and the leaves before read-ahead begins; the root was read by open(). Over the borders of branches too.
       EXPECT_LE(waited, 5u);
       EXPECT_GT(ahead, 900u);
@@ -652,11 +652,7 @@ TEST(Cost, AScanThatComesOutOfTheCacheReadsAhead) {
         std::uint64_t entries = 0;
         while (co_await scan.advance()) ++entries;
         EXPECT_EQ(entries, limit);
-        disk->record(false);
-        std::size_t waited = 0;
-        for (const test::Operation& operation : disk->take_trace()) {
-          waited += operation.io_class == monterey::IoClass::foreground;
-        }
+        const std::uint64_t waited = recorded_reads(*disk).waited;
         EXPECT_LE(waited, 6u) << "of some 600 leaves, then 1,800";
       }
       co_await db.close();
@@ -682,11 +678,7 @@ TEST(Cost, AScanThatGoesFurtherThanItsLimitReadsAheadAgain) {
     auto scan = co_await db.scan("", std::nullopt, {.limit = 50});
     EXPECT_TRUE(co_await scan.advance());
     EXPECT_EQ(scan.key(), keys[2'000]);
-    disk->record(false);
-    std::size_t waited = 0;
-    for (const test::Operation& operation : disk->take_trace()) {
-      waited += operation.io_class == monterey::IoClass::foreground;
-    }
+    const std::uint64_t waited = recorded_reads(*disk).waited;
     EXPECT_LE(waited, 20u) << "of some 600 leaves";
     co_await db.close();
   };
