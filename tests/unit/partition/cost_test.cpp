@@ -808,9 +808,7 @@ TEST(Cost, ReadsAndPutsCompleteBetweenTwoWritesOfAFlush) {
     const std::uint64_t flushes = db.stats().flushes;
     std::uint64_t gaps = 0;
     while (db.stats().flushes == flushes) {
-      for (int turn = 0; turn < 10'000 && disk->held() == 0 && db.stats().flushes == flushes; ++turn) {
-        co_await monterey::yield();
-      }
+      while (disk->held() == 0 && db.stats().flushes == flushes) co_await monterey::yield();
       if (disk->held() == 0) break;
       // A write of the flush is in flight and will not end before this task says so.
       ++gaps;

@@ -263,7 +263,7 @@ monterey::Task<> expect_accepted_writes_fit() {
       return held ? MemDisk::Completion::held : MemDisk::Completion::at_once;
     });
     auto compacting = monterey::spawn(db.compact({.max_bytes_moved = 4u << 20}));
-    for (int turn = 0; turn < 10'000 && disk->held() == 0; ++turn) co_await monterey::yield();
+    while (disk->held() == 0 && !compacting.ended()) co_await monterey::yield();
     if (disk->held() == 0) {
       EXPECT_GT(nth, 2u);
       co_await std::move(compacting);
