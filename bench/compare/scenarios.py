@@ -142,6 +142,11 @@ def read_only(memory):
     return {"write-buffer": min(MIB, memory // 64)}
 
 
+def large_buffers(memory):
+    """Of the store where nothing is read: two write buffers, and what is left for the cache."""
+    return {"write-buffer": memory * 5 // 16}
+
+
 def cached(scale):
     data = Data("cached", scale.cached_keys)
     written = replace(data, name="cached-written", copy_of="cached")
@@ -209,7 +214,7 @@ def short_of_memory(scale):
         (Target("store at least 90% of fio divided by its reads per get", 0.9, lambda r: rate(r["store"]) * reads_per_get(r) / rate(r["fio"])),
          Target("reads per get", None, reads_per_get)), **limit)
     written = {"data": replace(cold, name="cold-written", copy_of="cold"), "limited": scale.memory}
-    large = {"write-buffer": scale.memory * 5 // 16}  # of two buffers: who only writes needs little cache
+    large = large_buffers(scale.memory)
     yield Scenario(
         "update-sustained", "Random update, not durable",
         (engine("store", "update", promise="none", **large),
@@ -261,9 +266,11 @@ def loads(scale):
         "Until it is durable: bulk_load, MDB_APPEND in transactions of 10,000 and a sync, SstFileWriter and IngestExternalFile, WiredTiger's bulk "
         "cursor and a checkpoint. Neither finding the order nor opening the engine is counted.")
     yield Scenario(
-        "load-random", "Load in random order", tuple(load(name, "load_random", seconds=scale.load_seconds) for name in ENGINES),
+        "load-random", "Load in random order",
+        tuple(load(name, "load_random", seconds=scale.load_seconds, **(large_buffers(scale.memory) if name == "store" else {})) for name in ENGINES),
         (times(1, "RocksDB"), open_time()), data,
-        f"Until it is durable and, for RocksDB, compacted; after {scale.load_seconds:g} s no more is put. No log.", limited=scale.memory)
+        f"Until it is durable and, for RocksDB, compacted; after {scale.load_seconds:g} s no more is put. No log. The store has two write buffers of "
+        "five sixteenths of the memory.", limited=scale.memory)
 
 
 def ycsb(scale):
