@@ -24,7 +24,7 @@ struct PartitionConfig {
   std::chrono::microseconds wal_batch_interval{1000};  // 0 (write at once) to an hour
   std::size_t write_buffer_bytes = 32u << 20;          // a full buffer is handed to the flusher; 16 KiB to 32 GiB
   std::size_t write_buffer_count = 2;  // one active + frozen ones waiting; then writers wait; at least 2
-  std::size_t io_depth = 128;          // reads in flight for batches, scans and merges; 2..1024
+  std::size_t io_depth = 128;          // reads in flight for batches, scans and merges, a value's own as one; 2..1024
 
   // The memory that a partition of this configuration may use: frames, buffers (arena, index, runs), staging, I/O in flight. Beyond
   // it: what a batch too long for a buffer or the log needs, 1 MiB a value over 64 KiB being put and for a compaction, 24 bytes a stretch of blocks

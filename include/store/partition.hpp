@@ -96,17 +96,18 @@ class Partition {
   ~Partition();
 
   // The value of `key`, copied. No suspension but the preemption yield when the pages are cached; with branches cached,
-  // one read of 4 KiB; an overflow value one more of its blocks (over 4 MiB one a MiB).
+  // one read of 4 KiB; an overflow value one more of its blocks (as get_into() says).
   detail::GetOperation get(std::string_view key) const { return {source(), key}; }
   detail::ContainsOperation contains(std::string_view key) const { return {source(), key}; }
   // The value without a copy: the page stays pinned while the PinnedValue lives. Beyond half the frames, and for values
   // in the write buffer or an overflow run, the PinnedValue owns a copy.
   detail::GetPinnedOperation get_pinned(std::string_view key) const { return {source(), key}; }
   // Copies bytes of the value from options.offset on, as many as there are and `into` holds, and returns the size of the whole
-  // value; one with offset at or beyond its end copies nothing. An overflow value is read by one I/O of the blocks that are needed (over 4 MiB one a MiB),
-  // past the cache, and straight into `into` where a block of the value falls on 4096-aligned memory there; of a value
-  // over 64 KiB only the pieces of 64 KiB that are touched are read, and the checksums of all of them, which may be another I/O. Errors: after
-  // one, what `into` holds is not to be used.
+  // value; one with offset at or beyond its end copies nothing. An overflow value is read by one I/O of the blocks that are
+  // needed (over 4 MiB one a MiB; up to 64 KiB one for each extent if it was written when no blocks were free in a row), past the
+  // cache, and straight into `into` where a block of the value falls on 4096-aligned memory there; of a value over 64 KiB only
+  // the pieces of 64 KiB that are touched are read, and the checksums of all of them, which may be another I/O. Errors: after one,
+  // what `into` holds is not to be used.
   detail::GetIntoOperation get_into(std::string_view key, std::span<std::byte> into,
                                     GetIntoOptions options = {}) const {
     return {source(), key, into, options};

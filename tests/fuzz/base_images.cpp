@@ -23,10 +23,12 @@ using Disk = std::shared_ptr<test::MemDisk>;
 
 // --- which pages a state reaches ---
 
-void add_run(const OverflowRef& run, std::vector<PageNo>& pages) {
-  const Extent extent = run_extent(run);
-  pages.push_back(extent.first);
-  if (extent.count > 1) pages.push_back(PageNo(extent.first.value + extent.count - 1));
+void add_run(const OverflowRun& run, std::vector<PageNo>& pages) {
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) {
+    pages.push_back(extent.first);
+    if (extent.count > 1) pages.push_back(PageNo(extent.first.value + extent.count - 1));
+  }
 }
 
 void add_pages(test::MemDisk& disk, const PagePointer& pointer, std::vector<PageNo>& pages) {

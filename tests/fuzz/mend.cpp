@@ -115,20 +115,27 @@ void Mender::mend_leaf(PageBytes page) {
     const std::size_t bytes = end - static_cast<std::size_t>(cell - page.data());
     const auto lead = load<std::uint16_t>(cell);
     const bool is_run = (lead & detail::kCellIsRun) != 0;
-    if (is_run && bytes >= detail::kLeafCellBytes + sizeof(layout::OverflowReference)) {
-      mend_run(page.data() + end - sizeof(layout::OverflowReference));
-    }
+    const std::size_t key = detail::kLeafCellBytes + (lead & static_cast<std::uint16_t>(~detail::kCellIsRun));
+    if (is_run && bytes >= key + sizeof(layout::OverflowReference)) mend_run(cell + key, bytes - key);
   }
 }
 
-void Mender::mend_run(std::byte* reference) {
-  const OverflowRef run = load_overflow_ref(reference);
-  if (run.length == 0 || run.length > kLongestRunMended || run.first.value < kMetaBlocks) return;
-  if (run_extent(run).end() > disk_.size_blocks()) return;
+void Mender::mend_run(std::byte* reference, std::size_t payload_bytes) {
+  const OverflowRef ref = load_overflow_ref(reference);
+  if (ref.length == 0 || ref.length > kLongestRunMended) return;
+  const std::size_t other_bytes = payload_bytes - sizeof(layout::OverflowReference);
+  const std::uint64_t blocks = run_blocks(ref.length);
+  if (other_bytes > 0 && (blocks > kMaxScatteredBlocks || other_bytes != (blocks - 1) * sizeof(std::uint32_t))) return;
+  const std::byte* const others = reference + sizeof(layout::OverflowReference);
+  const OverflowRun run = LeafValue(ref, {reinterpret_cast<const char*>(others), other_bytes}).run();
   std::vector<std::byte> bytes;
-  for (std::uint32_t i = 0; i < run_extent(run).count; ++i) {
-    const auto block = disk_.block(PageNo(run.first.value + i));
-    bytes.insert(bytes.end(), block.begin(), block.end());
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) {
+    if (extent.first.value < kMetaBlocks || extent.end() > disk_.size_blocks()) return;
+    for (std::uint32_t i = 0; i < extent.count; ++i) {
+      const auto block = disk_.block(PageNo(extent.first.value + i));
+      bytes.insert(bytes.end(), block.begin(), block.end());
+    }
   }
   const auto whole = std::span<const std::byte>(bytes);
   const std::uint32_t crc =

@@ -37,7 +37,7 @@ class Mender {
   void mend_branch(PageBytes page);
   void mend_leaf(PageBytes page);
   void mend_bitmap_parent(PageBytes page);
-  void mend_run(std::byte* reference);
+  void mend_run(std::byte* reference, std::size_t payload_bytes);
   bool is_page(PageNo page) const;
 
   test::MemDisk& disk_;

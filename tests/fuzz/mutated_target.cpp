@@ -116,7 +116,7 @@ class Damage {
   }
 
   struct Value {
-    std::string bytes;
+    std::string bytes;  // of a run its other blocks
     std::optional<OverflowRef> run;
   };
   using Entries = std::map<std::string, Value>;
@@ -128,7 +128,8 @@ class Damage {
       std::string key;
       leaf.append_key(slot, key);
       const LeafValue value = leaf.value(slot);
-      entries[key] = value.is_run() ? Value{{}, value.run()} : Value{std::string(value.bytes()), std::nullopt};
+      entries[key] = value.is_run() ? Value{std::string(value.others()), value.reference()}
+                                    : Value{std::string(value.bytes()), std::nullopt};
     }
     return true;
   }
@@ -139,7 +140,7 @@ class Damage {
     std::size_t key_bytes = 0;
     std::size_t values = 0;
     for (const auto& [key, value] : entries) {
-      const LeafCell cell{key, value.run ? LeafValue(*value.run) : LeafValue(value.bytes)};
+      const LeafCell cell{key, value.run ? LeafValue(*value.run, value.bytes) : LeafValue(value.bytes)};
       key_bytes += key.size();
       values += value_bytes(cell.value);
       if (leaf_bytes(cells.size() + 1, key_bytes, values, 0) > kPageBytes) break;

@@ -9,10 +9,28 @@
 namespace store {
 namespace {
 
-std::string check_run(const OverflowRef& run, Generation generation) {
+constexpr std::size_t kBlockBytes = sizeof(std::uint32_t);  // of one of a scattered run's blocks in its cell
+
+std::string check_run(std::string_view payload, Generation generation) {
+  constexpr std::size_t kReferenceBytes = sizeof(layout::OverflowReference);
+  if (payload.size() < kReferenceBytes) return fmt::format("a reference to a run of {} bytes", payload.size());
+  const LeafValue value(load_overflow_ref(reinterpret_cast<const std::byte*>(payload.data())),
+                        payload.substr(kReferenceBytes));
+  const OverflowRef& run = value.reference();
   if (run.length == 0 || run.length > kMaxValueBytes) return fmt::format("a run of {} bytes", run.length);
-  if (run.first.value == 0) return "a run in block 0";
-  if (run_extent(run).end() > kMaxBlocks) return fmt::format("a run past the last block, from {}", run.first.value);
+  if (!value.others().empty()) {
+    const std::uint64_t blocks = run_blocks(run.length);
+    if (blocks > kMaxScatteredBlocks || value.others().size() != (blocks - 1) * kBlockBytes) {
+      return fmt::format("a scattered run of {} bytes that names {} bytes of blocks", run.length,
+                         value.others().size());
+    }
+  }
+  const OverflowRun whole = value.run();
+  RunExtents extents(whole);
+  for (Extent extent; extents.next(extent);) {
+    if (extent.first.value == 0) return "a run in block 0";
+    if (extent.end() > kMaxBlocks) return fmt::format("a run past the last block, from {}", extent.first.value);
+  }
   if (run.birth > generation) {
     return fmt::format("a run of generation {} in a page of {}", run.birth.value, generation.value);
   }
@@ -45,9 +63,6 @@ std::string check_leaf(ConstPageBytes page) {
     if (key_bytes == 0 || key_bytes > kMaxKeyBytes)
       return fmt::format("slot {} has a key of {} bytes", slot, key_bytes);
     const std::size_t value = bytes - kLeafCellBytes - suffix_bytes;
-    if (is_run && value != sizeof(layout::OverflowReference)) {
-      return fmt::format("slot {} has a reference to a run of {} bytes", slot, value);
-    }
     if (!is_run && value > kMaxInlineValueBytes) return fmt::format("slot {} has {} bytes of value", slot, value);
 
     // The cell is in bounds: the view may read it now.
@@ -59,8 +74,8 @@ std::string check_leaf(ConstPageBytes page) {
       return fmt::format("the key of slot {} is not above the one before", slot);
     }
     if (is_run) {
-      const std::byte* reference = page.data() + begin + kLeafCellBytes + suffix_bytes;
-      if (std::string wrong = check_run(load_overflow_ref(reference), generation); !wrong.empty()) {
+      const std::string_view payload = text_at(page.data() + begin + kLeafCellBytes + suffix_bytes, value);
+      if (std::string wrong = check_run(payload, generation); !wrong.empty()) {
         return fmt::format("slot {} has {}", slot, wrong);
       }
     }
@@ -71,6 +86,30 @@ std::string check_leaf(ConstPageBytes page) {
 }
 
 }  // namespace detail
+
+OverflowRun LeafValue::run() const noexcept {
+  OverflowRun run(run_);
+  run.other_count = static_cast<std::uint32_t>(others().size() / kBlockBytes);
+  STORE_ASSERT(run.other_count <= run.others.size());
+  const auto* at = reinterpret_cast<const std::byte*>(others().data());
+  for (std::uint32_t i = 0; i < run.other_count; ++i) run.others[i] = load<std::uint32_t>(at + kBlockBytes * i);
+  return run;
+}
+
+RunOthers::RunOthers(const OverflowRun& run) noexcept : size_(kBlockBytes * run.other_count) {
+  STORE_ASSERT(size_ <= bytes_.size());
+  auto* at = reinterpret_cast<std::byte*>(bytes_.data());
+  for (std::uint32_t i = 0; i < run.other_count; ++i) put(at + kBlockBytes * i, run.others[i]);
+}
+
+void put_leaf_value(std::byte* at, const LeafValue& value) noexcept {
+  if (value.is_run()) [[unlikely]] {
+    put_overflow_ref(at, value.reference());
+    detail::put_text(at + sizeof(layout::OverflowReference), value.others());
+  } else {
+    detail::put_text(at, value.bytes());
+  }
+}
 
 bool LeafView::has_overflow() const noexcept {
   for (std::uint32_t slot = 0; slot < count_; ++slot) {
@@ -90,12 +129,7 @@ struct Cells {
   bool is_run(std::size_t i) const noexcept { return cells[i].value.is_run(); }
   // Writes the key from byte `from` on, and the payload behind it.
   void put(std::size_t i, std::size_t from, std::byte* at) const noexcept {
-    at = detail::put_text(at, cells[i].key.substr(from));
-    if (is_run(i)) {
-      put_overflow_ref(at, cells[i].value.run());
-    } else {
-      detail::put_text(at, cells[i].value.bytes());
-    }
+    put_leaf_value(detail::put_text(at, cells[i].key.substr(from)), cells[i].value);
   }
 };
 

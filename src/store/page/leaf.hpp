@@ -3,12 +3,14 @@
 //
 //   header (20) | prefix | heads u32[count] | offsets u16[count + 1] | cells | zeros
 //   cell: suffix length u16 (bit 15: the value is an OverflowReference) | suffix | value up to the next cell
+//   of a scattered run: OverflowReference | u32 of each block behind the first
 //
 // Cells are packed in slot order; offsets[count] is their end. The prefix is what all keys have in common, stored
 // once; with one entry that is its whole key. The encoding is a pure function of the entries. A leaf of no entries is
 // legal. Layout: docs/on-disk-format.md, "Leaf".
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -32,17 +34,35 @@ class LeafValue {
  public:
   LeafValue() = default;
   explicit LeafValue(std::string_view bytes) noexcept : bytes_(bytes) {}
-  explicit LeafValue(const OverflowRef& run) noexcept : run_(run), is_run_(true) {}
+  // `others`: of a scattered run, its blocks behind the first as they stand in a cell.
+  explicit LeafValue(const OverflowRef& run, std::string_view others = {}) noexcept
+      : bytes_(others), run_(run), is_run_(true) {}
+  explicit LeafValue(const OverflowRun& run) = delete;  // it would lose the others
 
   bool is_run() const noexcept { return is_run_; }
-  std::string_view bytes() const noexcept { return bytes_; }  // empty when is_run()
-  const OverflowRef& run() const noexcept { return run_; }    // meaningful when is_run()
+  std::string_view bytes() const noexcept { return bytes_; }  // Requires: !is_run()
   std::uint64_t length() const noexcept { return is_run_ ? run_.length : bytes_.size(); }
+  // Requires, here and below: is_run()
+  OverflowRun run() const noexcept;
+  const OverflowRef& reference() const noexcept { return run_; }
+  std::string_view others() const noexcept { return bytes_; }
 
  private:
-  std::string_view bytes_;
+  std::string_view bytes_;  // others() of a run
   OverflowRef run_;
   bool is_run_ = false;
+};
+
+// Of a scattered run, its blocks behind the first as they stand in a cell; empty for one in a row.
+class RunOthers {
+ public:
+  explicit RunOthers(const OverflowRun& run) noexcept;
+
+  std::string_view view() const noexcept { return {bytes_.data(), size_}; }
+
+ private:
+  std::array<char, (kMaxScatteredBlocks - 1) * sizeof(std::uint32_t)> bytes_;
+  std::size_t size_ = 0;
 };
 
 struct LeafCell {
@@ -91,13 +111,14 @@ class LeafView {
     key.append(prefix());
     key.append(suffix(slot));
   }
-  // Inline bytes point into the page.
+  // Inline bytes and a run's others() point into the page.
   LeafValue value(std::uint32_t slot) const noexcept {
     const std::byte* cell = cell_at(slot);
     const std::byte* value = cell + detail::kLeafCellBytes + suffix_bytes(cell);
+    const std::string_view payload = text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value));
     if (is_run(slot)) [[unlikely]]
-      return LeafValue(load_overflow_ref(value));
-    return LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)));
+      return run_value(payload);
+    return LeafValue(payload);
   }
   // Both of a slot, for who reads one after the other.
   struct Entry {
@@ -110,12 +131,12 @@ class LeafView {
     const std::size_t suffix_bytes = head & static_cast<std::uint16_t>(~detail::kCellIsRun);
     const std::byte* suffix = cell + detail::kLeafCellBytes;
     const std::byte* value = suffix + suffix_bytes;
+    const std::string_view payload = text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value));
     if ((head & detail::kCellIsRun) != 0) [[unlikely]]
-      return {text_at(suffix, suffix_bytes), LeafValue(load_overflow_ref(value))};
-    return {text_at(suffix, suffix_bytes),
-            LeafValue(text_at(value, static_cast<std::size_t>(cell_at(slot + 1) - value)))};
+      return {text_at(suffix, suffix_bytes), run_value(payload)};
+    return {text_at(suffix, suffix_bytes), LeafValue(payload)};
   }
-  // Bytes of the value of a slot in the page, inline or the reference to its run; they follow the suffix.
+  // Bytes of the value of a slot in the page, inline or what names its run; they follow the suffix.
   std::size_t payload_bytes(std::uint32_t slot) const noexcept {
     const std::byte* cell = cell_at(slot);
     return static_cast<std::size_t>(cell_at(slot + 1) - cell) - detail::kLeafCellBytes - suffix_bytes(cell);
@@ -135,6 +156,10 @@ class LeafView {
   std::size_t bytes_used() const noexcept { return offset_at(count_); }
 
  private:
+  static LeafValue run_value(std::string_view payload) noexcept {
+    return LeafValue(load_overflow_ref(reinterpret_cast<const std::byte*>(payload.data())),
+                     payload.substr(sizeof(layout::OverflowReference)));
+  }
   const std::byte* heads() const noexcept { return page_ + detail::kSlottedHeaderBytes + prefix_bytes_; }
   std::uint16_t offset_at(std::uint32_t slot) const noexcept { return load<std::uint16_t>(offset_place(slot)); }
   const std::byte* cell_at(std::uint32_t slot) const noexcept { return page_ + offset_at(slot); }
@@ -149,8 +174,10 @@ class LeafView {
 
 // A value's share of a leaf, in bytes.
 inline std::size_t value_bytes(const LeafValue& value) noexcept {
-  return value.is_run() ? sizeof(layout::OverflowReference) : value.bytes().size();
+  return value.is_run() ? sizeof(layout::OverflowReference) + value.others().size() : value.bytes().size();
 }
+// Writes it, value_bytes().
+void put_leaf_value(std::byte* at, const LeafValue& value) noexcept;
 
 // The exact size of a leaf of `count` entries: sum_key_bytes of whole keys, sum_value_bytes of value_bytes(), and the
 // common prefix of all keys, which is that of the first and the last one (common_prefix_bytes()). It fits when <=

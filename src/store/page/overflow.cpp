@@ -34,6 +34,27 @@ OverflowRef load_overflow_ref(const std::byte* at) noexcept {
           Generation(load48(at + offsetof(layout::OverflowReference, birth)))};
 }
 
+bool RunExtents::next(Extent& extent) noexcept {
+  const auto blocks = static_cast<std::uint32_t>(run_blocks(run_.length));
+  if (passed_ == blocks) return false;
+  if (!run_.is_scattered()) {
+    extent = {run_.first, blocks};
+    passed_ = blocks;
+    return true;
+  }
+  STORE_ASSERT(run_.other_count == blocks - 1);
+  extent = {PageNo(run_.block(passed_)), 1};
+  while (++passed_ < blocks && run_.block(passed_) == extent.end()) ++extent.count;
+  return true;
+}
+
+std::uint64_t run_end(const OverflowRun& run) noexcept {
+  std::uint64_t end = 0;
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) end = std::max<std::uint64_t>(end, extent.end());
+  return end;
+}
+
 std::uint32_t build_crc_table(std::span<const std::byte> value, std::span<std::byte> table) noexcept {
   STORE_ASSERT(has_crc_table(value.size()));
   STORE_ASSERT(table.size() == table_bytes(value.size()));

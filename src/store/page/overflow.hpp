@@ -1,5 +1,6 @@
 // Overflow runs: contiguous blocks that hold one value. The value lies raw from the run's first byte on; the bytes
-// behind it are zero. What names the run is an OverflowRef in a leaf's cell.
+// behind it are zero. What names the run is an OverflowRef in a leaf's cell. Where no free blocks lie in a row any more, a run of
+// up to kMaxScatteredBlocks is scattered instead: each block lies for itself, and the cell names the others behind the reference.
 //
 //   length <= 64 KiB   run_blocks = blocks of the value; the reference's CRC is the value's.
 //   length  > 64 KiB   the run's last table_bytes() hold a table of CRC32C (u32), one for each 64 KiB chunk of the
@@ -7,6 +8,7 @@
 //                      and verified.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,6 +26,26 @@ struct OverflowRef {
   Generation birth{};  // the generation whose commit first reached the run; what a release of its blocks is gated by
 
   constexpr bool operator==(const OverflowRef&) const = default;
+};
+
+// The blocks of the longest value that a write buffer takes, which must find room wherever blocks are free.
+inline constexpr std::size_t kMaxScatteredBlocks = blocks_for(kMaxBufferedValueBytes);
+
+// A run as a leaf names it.
+struct OverflowRun : OverflowRef {
+  OverflowRun() noexcept = default;
+  OverflowRun(const OverflowRef& ref) noexcept : OverflowRef(ref) {}  // in a row; a plain reference is one
+
+  bool is_scattered() const noexcept { return other_count > 0; }
+  // Of a scattered one: its i-th block.
+  std::uint32_t block(std::uint32_t i) const noexcept { return i == 0 ? first.value : others[i - 1]; }
+  void set_block(std::uint32_t i, std::uint32_t block) noexcept {
+    if (i == 0) first = PageNo(block);
+    if (i > 0) others[i - 1] = block;
+  }
+
+  std::uint32_t other_count = 0;  // of a scattered one the blocks behind the first, else 0
+  std::array<std::uint32_t, kMaxScatteredBlocks - 1> others{};  // those, in the value's order
 };
 
 // A reference as it stands in a leaf's cell and in a log record: sizeof(layout::OverflowReference) bytes.
@@ -50,10 +72,27 @@ constexpr std::uint64_t table_offset(std::uint64_t length) noexcept {
   return run_blocks(length) * kPageBytes - table_bytes(length);
 }
 
-// The blocks of the run that `ref` names.
+// The blocks of the run that `ref` names, which is not scattered.
 constexpr Extent run_extent(const OverflowRef& ref) noexcept {
   return {ref.first, static_cast<std::uint32_t>(run_blocks(ref.length))};
 }
+Extent run_extent(const OverflowRun& run) = delete;
+
+// The blocks of a run in the value's order, those that follow each other as one extent.
+class RunExtents {
+ public:
+  // Refers to `run`.
+  explicit RunExtents(const OverflowRun& run) noexcept : run_(run) {}
+
+  bool next(Extent& extent) noexcept;
+
+ private:
+  const OverflowRun& run_;
+  std::uint32_t passed_ = 0;  // blocks
+};
+
+// Where the last of its blocks ends.
+std::uint64_t run_end(const OverflowRun& run) noexcept;
 
 // Completes a run in memory. `run` is run_blocks(length) blocks that begin with the value; the bytes behind the value
 // are zeroed and the table is written. Returns the CRC for the reference.

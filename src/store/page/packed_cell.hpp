@@ -10,7 +10,7 @@
 
 namespace store {
 
-// The payload: of a leaf's cell the inline value or the reference to its run, of a branch's the pointer.
+// The payload: of a leaf's cell the inline value or what names its run, of a branch's the pointer.
 struct PackedCell {
   static constexpr std::uint16_t kIsRun = 0x8000;
 

@@ -67,7 +67,7 @@ struct Found {
   const std::byte* leaf = nullptr;  // bytes: the resident leaf in which they lie; null: they lie in a write buffer
   union {
     Descent at;       // missing: the page that is not resident
-    OverflowRef run;  // a value in a run
+    OverflowRun run;  // a value in a run
   };
 };
 

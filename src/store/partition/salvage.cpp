@@ -234,7 +234,7 @@ class Salvage {
   }
 
   // Returns whether the value could be read.
-  monterey::Task<bool> put_run(std::string_view key, OverflowRef run, std::string where) {
+  monterey::Task<bool> put_run(std::string_view key, OverflowRun run, std::string where) {
     RunValue value;
     std::string wrong;
     try {

@@ -140,7 +140,7 @@ class ScanCore {
   std::exception_ptr error_;        // what ended the scan
   ScanEntry entry_;                 // the key is in tree_key_, in a write buffer, or in start_
   std::string start_;               // where the sources were placed last
-  std::optional<OverflowRef> run_;  // of the current entry, to be read
+  std::optional<OverflowRun> run_;  // of the current entry, to be read
   std::shared_ptr<std::byte[]> run_memory_;
 };
 

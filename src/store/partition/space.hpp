@@ -19,12 +19,14 @@ struct PendingSpace {
 
   void add(std::size_t key_bytes, std::uint64_t value_bytes) {
     constexpr std::size_t kCellOverhead = 32;
+    constexpr std::size_t kOtherBytes = sizeof(std::uint32_t);  // of a block of a scattered run in its cell
     ++entries;
     inline_bytes += key_bytes + kCellOverhead;
     if (value_bytes <= kMaxInlineValueBytes) {
       inline_bytes += value_bytes;
     } else if (value_bytes <= kMaxBufferedValueBytes) {
       run_blocks += store::run_blocks(value_bytes);
+      inline_bytes += kOtherBytes * (store::run_blocks(value_bytes) - 1);
     }
   }
   void add_range(std::size_t bound_bytes) {

@@ -431,7 +431,7 @@ bool TreeMerge::add_entry(const EntryView& entry) {
       leaves_.add(LeafCell{entry.key, LeafValue(entry.value)});
       break;
     case EntryKind::run:
-      with_.free_list.adopt(run_extent(entry.run));
+      with_.free_list.adopt(run_extent(entry.run));  // never scattered
       adopted_runs_.push_back(entry.run.first.value);
       counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(entry.run.length));
       leaves_.add(LeafCell{entry.key, LeafValue(entry.run)});
@@ -442,16 +442,18 @@ bool TreeMerge::add_entry(const EntryView& entry) {
 }
 
 monterey::Task<> TreeMerge::add_long_entry(EntryView entry) {
-  const OverflowRef run = co_await with_.writer.write_run(entry.value, durable_);
+  const OverflowRun run = co_await with_.writer.write_run(entry.value, durable_);
   counts_.overflow_blocks += static_cast<std::int64_t>(run_blocks(run.length));
-  leaves_.add(LeafCell{entry.key, LeafValue(run)});
+  leaves_.add(LeafCell{entry.key, LeafValue(run, RunOthers(run).view())});
   ++counts_.entries;
 }
 
 void TreeMerge::drop_value(const LeafValue& value) {
   if (!value.is_run()) return;
-  with_.free_list.release(run_extent(value.run()), value.run().birth);
-  counts_.overflow_blocks -= static_cast<std::int64_t>(run_blocks(value.run().length));
+  const OverflowRun run = value.run();
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) with_.free_list.release(extent, run.birth);
+  counts_.overflow_blocks -= static_cast<std::int64_t>(run_blocks(run.length));
 }
 
 void TreeMerge::supersede(const PagePointer& pointer) {

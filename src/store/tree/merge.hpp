@@ -155,7 +155,8 @@ class TreeMerge {
   monterey::Task<> rewrite_page(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
   monterey::Task<> rewrite_branch(PagePointer pointer, unsigned level, std::string lower, UpperBound upper);
   monterey::Task<> rewrite_leaf(PagePointer pointer, std::string lower, UpperBound upper);
-  monterey::Task<> move_runs(LeafView view, std::vector<OverflowRef>& runs);
+  monterey::Task<> move_runs(LeafView view, std::vector<OverflowRun>& runs);
+  monterey::Task<OverflowRun> allocate_lower(OverflowRun run);
 
   bool wants_neighbour(unsigned level) const;
   bool changes_below(const UpperBound& upper) const;

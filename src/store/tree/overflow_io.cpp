@@ -42,8 +42,8 @@ std::shared_ptr<std::byte[]> allocate_aligned(std::size_t bytes) {
 
 namespace {
 
-void require_on_device(const BlockDevice& device, const OverflowRef& run) {
-  if (run.length <= kMaxValueBytes && run_extent(run).end() <= device.size_blocks()) return;
+void require_on_device(const BlockDevice& device, const OverflowRun& run) {
+  if (run.length <= kMaxValueBytes && run_end(run) <= device.size_blocks()) return;
   throw Error(Errc::corruption, fmt::format("{}: overflow run of {} bytes at block {}: it ends behind the device's {} "
                                             "blocks; restore from a backup or salvage the store",
                                             device.name(), run.length, run.first.value, device.size_blocks()));
@@ -87,16 +87,36 @@ monterey::Task<> check_run(const BlockDevice& device, OverflowRef run, std::span
 
 }  // namespace
 
-monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRef run, monterey::IoClass io_class) {
+namespace {
+
+monterey::Task<> read_extents(BlockDevice& device, const OverflowRun& run, std::span<std::byte> memory,
+                              monterey::IoClass io_class) {
+  std::vector<monterey::Task<>> reads;
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) {
+    const std::size_t bytes = std::size_t{extent.count} * kPageBytes;
+    reads.push_back(device.read(extent.first, memory.first(bytes), io_class));
+    memory = memory.subspan(bytes);
+  }
+  co_await monterey::when_all(std::move(reads));
+}
+
+}  // namespace
+
+monterey::Task<RunValue> read_run(BlockDevice& device, OverflowRun run, monterey::IoClass io_class) {
   require_on_device(device, run);
-  const std::size_t bytes = std::size_t{run_extent(run).count} * kPageBytes;
+  const std::size_t bytes = static_cast<std::size_t>(run_blocks(run.length)) * kPageBytes;
   RunValue value{allocate_aligned(bytes), run.length};
   const std::span<std::byte> memory(value.memory.get(), bytes);
   if (run.length > kLongBytes) {
     co_await read_run_part(device, run, 0, memory.first(static_cast<std::size_t>(run.length)), io_class);
     co_return std::move(value);
   }
-  co_await device.read(run.first, memory, io_class);
+  if (run.is_scattered()) {
+    co_await read_extents(device, run, memory, io_class);
+  } else {
+    co_await device.read(run.first, memory, io_class);
+  }
   co_await check_run(device, run, memory);
   co_return std::move(value);
 }
@@ -254,11 +274,16 @@ monterey::Task<> read_in_turn(RunReader* reader) {
 
 }  // namespace
 
-monterey::Task<> read_run_part(BlockDevice& device, OverflowRef run, std::uint64_t offset, std::span<std::byte> into,
+monterey::Task<> read_run_part(BlockDevice& device, OverflowRun run, std::uint64_t offset, std::span<std::byte> into,
                                monterey::IoClass io_class) {
   STORE_ASSERT(!into.empty());
   STORE_ASSERT(offset < run.length && into.size() <= run.length - offset);
   require_on_device(device, run);
+  if (run.is_scattered()) {  // short, and without a table
+    const RunValue value = co_await read_run(device, run, io_class);
+    std::memcpy(into.data(), value.memory.get() + offset, into.size());
+    co_return;
+  }
   RunReader reader{device, run, offset, into, io_class};
   const PartRead& part = reader.part;
   const auto require_sound_table = [&] {

@@ -33,7 +33,7 @@ struct LeafPolicy {
   static bool is_run(const Cell& cell) { return cell.value.is_run(); }
   static void put_payload(const Cell& cell, std::byte* at) {
     if (cell.value.is_run()) [[unlikely]] {
-      put_overflow_ref(at, cell.value.run());
+      put_leaf_value(at, cell.value);
     } else {
       const std::string_view bytes = cell.value.bytes();
       if (!bytes.empty()) std::memcpy(at, bytes.data(), bytes.size());

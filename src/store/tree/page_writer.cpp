@@ -36,28 +36,55 @@ PageWriter::Place PageWriter::place() {
   return Place{page, staged_.append(pages_, page, kPageBytes)};
 }
 
-monterey::Task<OverflowRef> PageWriter::write_run(std::string_view value, Generation birth) {
+monterey::Task<OverflowRun> PageWriter::write_run(std::string_view value, Generation birth) {
   STORE_ASSERT(value.size() <= kMaxBufferedValueBytes);
   throw_if_failed();
-  const auto blocks = static_cast<std::uint32_t>(run_blocks(value.size()));
-  const std::size_t bytes = std::size_t{blocks} * kPageBytes;
-  if (staged_.room(runs_) < bytes) co_await staged_.enter_chunk(runs_);
-  const Extent extent = co_await allocate_run(blocks);
-  std::byte* memory = staged_.append(runs_, extent.first, bytes);
-  std::memcpy(memory, value.data(), value.size());
-  std::memset(memory + value.size(), 0, bytes - value.size());
-  co_return OverflowRef{extent.first, value.size(), crc32c(std::as_bytes(std::span(value))), birth};
+  if (staged_.room(runs_) < run_blocks(value.size()) * kPageBytes) co_await staged_.enter_chunk(runs_);
+  OverflowRun run(OverflowRef{PageNo{}, value.size(), crc32c(std::as_bytes(std::span(value))), birth});
+  co_await allocate_run(run);
+  std::string_view left = value;
+  RunExtents extents(run);
+  for (Extent extent; extents.next(extent);) {
+    const std::size_t bytes = std::size_t{extent.count} * kPageBytes;
+    const std::string_view part = left.substr(0, bytes);
+    std::byte* memory = staged_.append(runs_, extent.first, bytes);
+    std::memcpy(memory, part.data(), part.size());
+    std::memset(memory + part.size(), 0, bytes - part.size());
+    left.remove_prefix(part.size());
+  }
+  co_return run;
 }
 
-// On a full device the blocks taken ahead for pages may be the last ones: they are there for the run, too.
-monterey::Task<Extent> PageWriter::allocate_run(std::uint32_t blocks) {
-  try {
-    co_return co_await free_list_.allocate_run(blocks);
-  } catch (const Error& thrown) {
-    if (thrown.errc() != Errc::no_space || extent_used_ == extent_.count) throw;
+monterey::Task<> PageWriter::allocate_run(OverflowRun& run) {
+  const bool in_a_row = co_await allocate_in_a_row(run);
+  if (in_a_row) co_return;
+  if (extent_used_ < extent_.count) {
+    // The blocks taken ahead for pages may be the last ones: they are there for the run, too.
+    give_back_unused();
+    const bool with_those = co_await allocate_in_a_row(run);
+    if (with_those) co_return;
   }
-  give_back_unused();
-  co_return co_await free_list_.allocate_run(blocks);
+  co_await allocate_scattered(run);
+}
+
+// False where there are none.
+monterey::Task<bool> PageWriter::allocate_in_a_row(OverflowRun& run) {
+  try {
+    run.first = (co_await free_list_.allocate_run(static_cast<std::uint32_t>(run_blocks(run.length)))).first;
+    co_return true;
+  } catch (const Error& thrown) {
+    if (thrown.errc() != Errc::no_space) throw;
+    co_return false;
+  }
+}
+
+monterey::Task<> PageWriter::allocate_scattered(OverflowRun& run) {
+  const auto blocks = static_cast<std::uint32_t>(run_blocks(run.length));
+  for (std::uint32_t taken = 0; taken < blocks;) {
+    const Extent extent = co_await free_list_.allocate_pages(blocks - taken);
+    for (std::uint32_t i = 0; i < extent.count; ++i) run.set_block(taken++, extent.first.value + i);
+  }
+  run.other_count = blocks - 1;
 }
 
 void PageWriter::give_back_unused() {

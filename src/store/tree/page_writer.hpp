@@ -42,8 +42,9 @@ class PageWriter {
   // The next page: its number and 4096 bytes to fill, which hold the bytes of an older page. Requires: has_room().
   Place place();
 
-  // Allocates and writes the run of `value`. Requires: value.size() <= kMaxBufferedValueBytes.
-  monterey::Task<OverflowRef> write_run(std::string_view value, Generation birth);
+  // Allocates and writes the run of `value`, scattered where no blocks in a row are to be had. Errors: no_space only where there are
+  // fewer than its blocks; else as make_room(). Requires: value.size() <= kMaxBufferedValueBytes.
+  monterey::Task<OverflowRun> write_run(std::string_view value, Generation birth);
 
   // Writes everything placed so far and waits for it, so that it can be read back. Errors: the first write that failed.
   monterey::Task<> write_out();
@@ -57,7 +58,9 @@ class PageWriter {
 
  private:
   void throw_if_failed() const { staged_.throw_if_failed(); }
-  monterey::Task<Extent> allocate_run(std::uint32_t blocks);
+  monterey::Task<> allocate_run(OverflowRun& run);
+  monterey::Task<bool> allocate_in_a_row(OverflowRun& run);
+  monterey::Task<> allocate_scattered(OverflowRun& run);
   void give_back_unused();
 
   FreeList& free_list_;

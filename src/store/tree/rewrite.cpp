@@ -69,14 +69,14 @@ monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower,
   join_run(lower);
   begin_leaf(leaf.was_resident);
   supersede(pointer);
-  std::vector<OverflowRef> runs(view.count());  // of those that move, by slot
+  std::vector<OverflowRun> runs(view.count());  // of those that move, by slot
   if (view.has_overflow()) co_await move_runs(view, runs);
   std::string key;
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
     if (runs[slot].length > 0) {
       key.clear();
       view.append_key(slot, key);
-      leaves_.add(LeafCell{key, LeafValue(runs[slot])});
+      leaves_.add(LeafCell{key, LeafValue(runs[slot], RunOthers(runs[slot]).view())});
     } else {
       leaves_.add(view.prefix(), view.suffix(slot), view.payload_bytes(slot), view.is_run(slot));
     }
@@ -86,24 +86,54 @@ monterey::Task<> TreeMerge::rewrite_leaf(PagePointer pointer, std::string lower,
 
 // Copies runs that end above the mark to lower places, if there are any; the references keep their checksums, so what is copied
 // is not looked at.
-monterey::Task<> TreeMerge::move_runs(LeafView view, std::vector<OverflowRef>& runs) {
+monterey::Task<> TreeMerge::move_runs(LeafView view, std::vector<OverflowRun>& runs) {
   std::vector<RunCopy> copies;
   for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
     if (!view.is_run(slot)) continue;
-    OverflowRef run = view.value(slot).run();
-    if (run.length > kMaxValueBytes || run_extent(run).end() <= runs_to_move_.above) continue;
-    const Extent from = run_extent(run);
-    if (counts_.run_blocks_moved + from.count > runs_to_move_.most_blocks) continue;
-    const std::optional<Extent> to = co_await with_.free_list.allocate_run_below(from.count, from.first.value);
-    if (!to) continue;
-    with_.free_list.release(from, run.birth);  // refuses what cannot be a run of this store
-    run.first = to->first;
-    run.birth = building_;
-    runs[slot] = run;
-    copies.push_back({from.first, *to});
-    counts_.run_blocks_moved += to->count;
+    const OverflowRun run = view.value(slot).run();
+    if (run.length > kMaxValueBytes || run_end(run) <= runs_to_move_.above) continue;
+    const auto blocks = static_cast<std::uint32_t>(run_blocks(run.length));
+    if (counts_.run_blocks_moved + blocks > runs_to_move_.most_blocks) continue;
+    const OverflowRun moved = co_await allocate_lower(run);
+    if (moved.length == 0) continue;
+    RunExtents extents(run);
+    std::uint32_t copied = 0;
+    for (Extent from; extents.next(from); copied += from.count) {
+      with_.free_list.release(from, run.birth);  // refuses what cannot be a run of this store
+      if (!moved.is_scattered()) copies.push_back({from.first, {PageNo(moved.first.value + copied), from.count}});
+    }
+    for (std::uint32_t i = 0; moved.is_scattered() && i < blocks; ++i) {
+      copies.push_back({PageNo(run.block(i)), {PageNo(moved.block(i)), 1}});
+    }
+    runs[slot] = moved;
+    counts_.run_blocks_moved += blocks;
   }
   if (!copies.empty()) co_await copy_runs(with_.device, copies, with_.io_class);
+}
+
+// Blocks for the same run in lower places, all of them; a run of no bytes where there are none. What lies in a row stays so, and what is
+// scattered comes to lie in a row if it can.
+monterey::Task<OverflowRun> TreeMerge::allocate_lower(OverflowRun run) {
+  FreeList& free_list = with_.free_list;
+  const auto blocks = static_cast<std::uint32_t>(run_blocks(run.length));
+  const std::uint64_t below = run.is_scattered() ? runs_to_move_.above : run.first.value;
+  OverflowRun moved(OverflowRef{PageNo{}, run.length, run.crc, building_});
+  const std::optional<Extent> row = co_await free_list.allocate_run_below(blocks, below);
+  if (row) {
+    moved.first = row->first;
+    co_return moved;
+  }
+  if (!run.is_scattered()) co_return OverflowRun{};
+  for (std::uint32_t taken = 0; taken < blocks; ++taken) {
+    const std::optional<Extent> block = co_await free_list.allocate_run_below(1, below);
+    if (!block) {
+      for (std::uint32_t i = 0; i < taken; ++i) free_list.give_back({PageNo(moved.block(i)), 1});
+      co_return OverflowRun{};
+    }
+    moved.set_block(taken, block->first.value);
+  }
+  moved.other_count = blocks - 1;
+  co_return moved;
 }
 
 }  // namespace store

@@ -114,9 +114,9 @@ void RewritePlanner::judge_place(const Leaf& leaf, const std::byte* bytes) {
     const LeafView view(bytes);
     for (std::uint32_t slot = 0; slot < view.count(); ++slot) {
       if (!view.is_run(slot)) continue;
-      const OverflowRef run = view.value(slot).run();
-      if (run.length > kMaxValueBytes || run_extent(run).end() <= *mark_) continue;
-      plan_.run_blocks += run_extent(run).count;
+      const OverflowRun run = view.value(slot).run();
+      if (run.length > kMaxValueBytes || run_end(run) <= *mark_) continue;
+      plan_.run_blocks += run_blocks(run.length);
       moves = true;
     }
   }

@@ -173,17 +173,20 @@ class Checker {
     }
   }
 
-  monterey::Task<> check_run(PagePointer pointer, std::uint32_t slot, OverflowRef run) {
+  monterey::Task<> check_run(PagePointer pointer, std::uint32_t slot, OverflowRun run) {
     std::string damage;
     if (run.birth > pointer.birth) damage = "born after the page that names it";
-    if (run.length > kMaxValueBytes || !reach(run_extent(run), "overflow run")) {
+    bool is_reached = run.length <= kMaxValueBytes;
+    RunExtents extents(run);
+    for (Extent extent; is_reached && extents.next(extent);) is_reached = reach(extent, "overflow run");
+    if (!is_reached) {
       tree_damaged_ = true;
       co_return;
     }
-    overflow_blocks_ += run_extent(run).count;
+    overflow_blocks_ += run_blocks(run.length);
     try {
       static_cast<void>(co_await read_run(device_, run, monterey::IoClass::background));
-      report_.pages += run_extent(run).count;
+      report_.pages += run_blocks(run.length);
     } catch (const Error& error) {
       if (error.errc() == Errc::aborted) throw;
       damage = error.what();

@@ -137,8 +137,25 @@ TEST(Golden, Leaf) {
   ASSERT_EQ(verify(page.bytes(), pointer), "");
   const LeafView leaf(page.data());
   EXPECT_EQ(leaf.value(leaf.find("apple").slot).bytes(), "red");
-  EXPECT_EQ(leaf.value(leaf.find("apricot").slot).run(), kRun);
+  EXPECT_EQ(leaf.value(leaf.find("apricot").slot).reference(), kRun);
+  EXPECT_FALSE(leaf.value(leaf.find("apricot").slot).run().is_scattered());
   EXPECT_EQ(leaf.find("b"), (Lookup{4, false}));
+}
+
+TEST(Golden, LeafWithAScatteredRun) {
+  OverflowRun run(OverflowRef{PageNo(0x11223344), 9'000, 0xcafef00d, Generation(0x0a0b0c0d0e)});
+  run.other_count = 2;
+  run.others = {0x00334455, 0x11223345};
+  PageBuffer page;
+  encode_leaf(std::vector<LeafCell>{{"apple", LeafValue("red")}, {"apricot", LeafValue(run, RunOthers(run).view())}},
+              page.bytes());
+  const PagePointer pointer = seal_page(page.bytes(), PageNo(0x99), Generation(0x010203040506));
+  compare_with_golden("leaf_scattered", page);
+  ASSERT_EQ(verify(page.bytes(), pointer), "");
+  const OverflowRun read = LeafView(page.data()).value(1).run();
+  EXPECT_EQ(static_cast<const OverflowRef&>(read), run);
+  EXPECT_EQ(read.other_count, 2u);
+  EXPECT_EQ(read.others, run.others);
 }
 
 TEST(Golden, Branch) {

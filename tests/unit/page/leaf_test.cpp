@@ -28,7 +28,8 @@ void expect_same(const LeafView& leaf, const LeafModel& model) {
     const LeafValue stored = leaf.value(slot);
     ASSERT_EQ(stored.is_run(), value.is_run);
     if (value.is_run) {
-      EXPECT_EQ(stored.run(), value.run);
+      EXPECT_EQ(stored.reference(), value.run);
+      EXPECT_EQ(stored.others(), value.bytes);
     } else {
       EXPECT_EQ(stored.bytes(), value.bytes);
     }

@@ -67,6 +67,16 @@ LeafModel random_leaf(Random& random, Generation generation) {
       value.is_run = true;
       value.run = {PageNo(static_cast<std::uint32_t>(between(random, 1, 1u << 31))), between(random, 1, kMaxValueBytes),
                    static_cast<std::uint32_t>(random()), Generation(between(random, 0, generation.value))};
+      if (between(random, 0, 3) == 0) {
+        OverflowRun scattered(value.run);
+        scattered.length = between(random, kPageBytes + 1, kMaxBufferedValueBytes);
+        scattered.other_count = static_cast<std::uint32_t>(run_blocks(scattered.length) - 1);
+        for (std::uint32_t i = 0; i < scattered.other_count; ++i) {
+          scattered.others[i] = static_cast<std::uint32_t>(between(random, 1, 1u << 31));
+        }
+        value.run = scattered;
+        value.bytes = RunOthers(scattered).view();
+      }
     } else {
       value.bytes = random_bytes(random, between(random, 0, longest));
     }

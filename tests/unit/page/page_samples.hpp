@@ -50,7 +50,9 @@ struct SampleValue {
   std::string bytes;
   OverflowRef run;
   bool is_run = false;
-  LeafValue view() const { return is_run ? LeafValue(run) : LeafValue(bytes); }
+  LeafValue view() const {
+    return is_run ? LeafValue(run, bytes) : LeafValue(bytes);
+  }  // of a scattered run its other blocks
 };
 using LeafModel = std::map<std::string, SampleValue>;
 

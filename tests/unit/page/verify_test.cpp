@@ -126,6 +126,30 @@ TEST(Verify, RefusesLeavesOfWrongStructure) {
   EXPECT_THAT(leaf(kRunAt + 18, std::uint16_t{1}), HasSubstr("slot 1 has a run of 4294972296 bytes"));
 }
 
+TEST(Verify, RefusesScatteredRunsThatAreNone) {
+  const auto damage_of = [](OverflowRun run) {
+    PageBuffer page;
+    encode_leaf(std::vector<LeafCell>{{"berry", LeafValue(run, RunOthers(run).view())}}, page.bytes());
+    const PagePointer pointer = seal_page(page.bytes(), PageNo(9), Generation(1'000));
+    return verify(page.bytes(), pointer);
+  };
+  OverflowRun run(OverflowRef{PageNo(30), 9'000, 1, Generation(2)});
+  run.other_count = 2;
+  run.others = {28, 29};
+  EXPECT_EQ(damage_of(run), "");
+  OverflowRun wrong = run;
+  wrong.length = 4'096;
+  EXPECT_THAT(damage_of(wrong), HasSubstr("slot 0 has a scattered run of 4096 bytes that names 8 bytes of blocks"));
+  wrong.length = 12'289;
+  EXPECT_THAT(damage_of(wrong), HasSubstr("slot 0 has a scattered run of 12289 bytes that names 8 bytes of blocks"));
+  wrong.length = kMaxBufferedValueBytes + 1;
+  wrong.other_count = 15;
+  EXPECT_THAT(damage_of(wrong), HasSubstr("slot 0 has a scattered run of 65537 bytes that names 60 bytes of blocks"));
+  wrong = run;
+  wrong.others[1] = 0;
+  EXPECT_THAT(damage_of(wrong), HasSubstr("slot 0 has a run in block 0"));
+}
+
 TEST(Verify, RefusesKeysOutOfOrder) {
   // Encoded in order, then made equal or swapped behind equal heads.
   PageBuffer page;
@@ -252,7 +276,7 @@ std::uint64_t read_leaf(const std::byte* page, Random& random) {
       EXPECT_EQ(leaf.find(key), (Lookup{slot, true}));
     }
     const LeafValue value = leaf.value(slot);
-    sum += sum_of(leaf.suffix(slot)) + sum_of(value.bytes()) + value.length() + run_blocks(value.run().length);
+    sum += sum_of(leaf.suffix(slot)) + value.length() + (value.is_run() ? run_end(value.run()) : sum_of(value.bytes()));
   }
   return sum;
 }

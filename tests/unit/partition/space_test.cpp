@@ -152,6 +152,78 @@ TEST(FullDevice, FlushesWhatItAcceptedOfPagesAndRunsTogether) {
   }
 }
 
+// Device reads for a get of each of the keys from `first` to `end`.
+monterey::Task<std::uint64_t> reads_of(Partition& db, const MemDisk& disk, int first, int end) {
+  const std::uint64_t before = disk.counts().reads;
+  for (int i = first; i < end; ++i) static_cast<void>(co_await db.get(numbered("key", i)));
+  co_return disk.counts().reads - before;
+}
+
+// Of a full device every second block is given back: what is accepted then finds no blocks in a row.
+TEST(FullDevice, TakesLongValuesWhereBlocksLieOneByOne) {
+  auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = 2'000});
+  on_core(kArena, [&]() -> monterey::Task<> {
+    Model model;
+    std::string what;
+    int count = 0;
+    int more = 0;
+    {
+      auto db = co_await Partition::create(device_on(disk), small_config());
+      count = co_await fill_up(db, model, 0, 3'000, &what);
+      co_await db.flush();
+      for (int i = 0; i < count; i += 2) {
+        co_await db.erase(numbered("key", i));
+        model.erase(numbered("key", i));
+      }
+      co_await db.flush();
+      more = count + co_await fill_up(db, model, count, 60'000, &what);
+      EXPECT_GT(more, count + 3);
+      co_await db.flush();
+      co_await expect_holds(db, model);
+      co_await expect_clean(db);
+      co_await db.close();
+    }
+    auto db = co_await open_on(disk);
+    co_await expect_holds(db, model);
+    const std::uint64_t reads = co_await reads_of(db, *disk, count, more);
+    EXPECT_GT(reads, 5u * static_cast<unsigned>(more - count)) << "they do not lie scattered";
+
+    const std::string key = numbered("key", count);
+    std::string part(10'000, '\0');
+    const std::optional<std::size_t> size =
+        co_await db.get_into(key, std::as_writable_bytes(std::span(part)), {.offset = 45'000});
+    EXPECT_EQ(size, model[key].size());
+    EXPECT_TRUE(part == model[key].substr(45'000, 10'000));
+
+    // What is superseded stays for a snapshot, and its blocks come back with it.
+    {
+      const Snapshot snapshot = db.snapshot();
+      co_await db.erase(key);
+      co_await db.flush();
+      const std::optional<std::string> kept = co_await snapshot.get(key);
+      EXPECT_TRUE(kept == model[key]);
+      co_await expect_clean(db);
+    }
+    model.erase(key);
+    co_await expect_holds(db, model);
+
+    // All that is free lies one by one: still they move down, and the tail is given back.
+    for (int i = 1; i < count; i += 2) {
+      co_await db.erase(numbered("key", i));
+      model.erase(numbered("key", i));
+    }
+    co_await db.flush();
+    CompactReport report;
+    for (int calls = 0; calls < 20 && !report.finished; ++calls) report = co_await db.compact();
+    EXPECT_TRUE(report.finished);
+    co_await expect_holds(db, model);
+    co_await expect_clean(db);
+    const Stats stats = db.stats();
+    EXPECT_LE(stats.device_blocks, (stats.tree_pages + stats.overflow_blocks + stats.allocator_pages) * 11 / 10 + 48);
+    co_await db.close();
+  });
+}
+
 TEST(FullDevice, AGrowThatFailsIsAFullDevice) {
   auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = 100'000});
   on_core(kArena, [&]() -> monterey::Task<> {
