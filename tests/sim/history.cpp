@@ -158,11 +158,12 @@ class History::ViewCheck {
     return find_order();
   }
 
-  // First what is known to have happened, and changed little else; later anything.
+  // First what is known to have happened, and changed little else; then what began first, which brings the least with it; later
+  // anything.
   std::uint64_t preference(int op) const {
-    if (attempt_ > 0) return mix(mix(attempt_) + static_cast<std::uint64_t>(op));
+    if (attempt_ > 1) return mix(mix(attempt_) + static_cast<std::uint64_t>(op));
     std::uint64_t rank = 1'000'000 - std::min<std::uint64_t>(ops_[op].begun, 999'999);
-    rank += (100 - std::min<std::uint64_t>(ops_[op].changes.size(), 99)) * 1'000'000;
+    if (attempt_ == 0) rank += (100 - std::min<std::uint64_t>(ops_[op].changes.size(), 99)) * 1'000'000;
     if (ops_[op].outcome == Outcome::applied) rank += 1'000'000'000;
     return in_[op] ? rank + 10'000'000'000 : rank;
   }
