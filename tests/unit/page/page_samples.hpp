@@ -47,12 +47,10 @@ std::vector<std::string> random_keys(Random& random, std::size_t most);
 PagePointer random_child(Random& random, Generation up_to, bool is_leaf);
 
 struct SampleValue {
-  std::string bytes;
+  std::string bytes;  // of a scattered run its other blocks
   OverflowRef run;
   bool is_run = false;
-  LeafValue view() const {
-    return is_run ? LeafValue(run, bytes) : LeafValue(bytes);
-  }  // of a scattered run its other blocks
+  LeafValue view() const { return is_run ? LeafValue(run, bytes) : LeafValue(bytes); }
 };
 using LeafModel = std::map<std::string, SampleValue>;
 
