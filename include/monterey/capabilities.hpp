@@ -19,7 +19,9 @@ struct Capabilities {
   bool defer_taskrun = false;
   bool registered_buffers = false;  // the whole arena is registered (true only if there is an arena)
   bool registered_files = false;
-  // Why each of the above that is off is off, "; "-separated; empty if all are on.
+  bool device_commands =
+      false;  // File::command() works (true only if Cluster::builder().device_commands() asked for it)
+  // Why each of the above that is off, of device_commands when it was asked for, is off, "; "-separated; empty if all are on.
   std::string reason;
 };
 

@@ -52,6 +52,12 @@ class Cluster {
       poll_ = time;
       return *this;
     }
+    // Makes rings for File::command(), with entries of twice the size (SQE128 and CQE32, Linux 5.19), and registers the arena in
+    // parts that such commands can take. Refused, capabilities() says why and all else works.
+    Builder& device_commands(bool on) noexcept {
+      device_commands_ = on;
+      return *this;
+    }
     // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all
     // cores.
     Builder& init(std::function<void()> fn) {
@@ -70,6 +76,7 @@ class Cluster {
     BufferConfig buffers_;
     Backend backend_ = Backend::automatic;
     bool pin_ = false;
+    bool device_commands_ = false;
     std::chrono::microseconds poll_{200};
     std::function<void()> init_;
   };

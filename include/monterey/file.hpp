@@ -8,6 +8,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,15 @@ struct OpenOptions {
   std::uint32_t mode = 0600;
 };
 static_assert(std::is_trivially_destructible_v<OpenOptions>);  // g++ 12 destroys such temporaries twice in a co_await
+
+// A command as a device's driver takes it (IORING_OP_URING_CMD), for File::command().
+struct DeviceCommand {
+  std::uint32_t operation = 0;        // the driver's cmd_op
+  std::array<std::byte, 80> bytes{};  // the driver's structure, zeros behind it
+  std::span<const std::byte> memory;  // what the structure names as memory, if anything
+  bool registered = false;            // memory within one part of FixedBufs that is registered is passed as such
+};
+static_assert(std::is_trivially_destructible_v<DeviceCommand>);  // as above
 
 namespace detail {
 struct OpenFile;
@@ -88,6 +98,10 @@ class File {
   // leaves unknown what is durable, also after a later success: never repeat it.
   Task<> sync();
   Task<> datasync();
+
+  // Hands a command to the device's driver. Returns what the driver says, 0 or a status of its own. Errors: invalid_argument where
+  // capabilities().device_commands is off; a negative answer as all operations.
+  Task<std::uint32_t> command(DeviceCommand command, IoClass io_class = IoClass::foreground);
 
   Task<> truncate(std::uint64_t bytes);
   // Backs [offset, offset + bytes) with blocks and extends the file to its end. Errors: no_space.

@@ -42,10 +42,16 @@ class FixedBufs {
  public:
   // A registration with the kernel is at most this long, so a larger arena is several.
   static constexpr std::size_t kChunkBytes = std::size_t{1} << 30;
+  // What a device's command can take on every kernel: Linux 6.1 counts the segments up to the end of the buffer that is registered,
+  // not to the end of the transfer.
+  static constexpr std::size_t kCommandChunkBytes = std::size_t{128} << 10;
+  static constexpr std::size_t kMostChunks =
+      16384;  // that the kernel registers; what lies behind them is not registered
 
-  // Maps an arena of `bytes` (rounded up to whole pages; 0 gives an arena without memory).
+  // Maps an arena of `bytes` (rounded up to whole pages; 0 gives an arena without memory), to be registered in parts of `chunk_bytes`.
+  // Requires: chunk_bytes is a power of two, and a whole number of pages.
   // Errors: invalid_argument, naming needed and available bytes, when the machine does not have that much.
-  explicit FixedBufs(std::size_t bytes);
+  explicit FixedBufs(std::size_t bytes, std::size_t chunk_bytes = kChunkBytes);
   ~FixedBufs();
   FixedBufs(const FixedBufs&) = delete;
   FixedBufs& operator=(const FixedBufs&) = delete;
@@ -76,13 +82,20 @@ class FixedBufs {
   std::optional<std::uint32_t> index_of(const void* data, std::size_t bytes) const noexcept {
     if (!contains(data, bytes)) return std::nullopt;
     const std::size_t offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
-    const std::size_t chunk = offset / kChunkBytes;
-    if (bytes > kChunkBytes - offset % kChunkBytes || !registered_[chunk]) return std::nullopt;
+    const std::size_t chunk = offset >> chunk_shift_;
+    if (bytes > chunk_bytes() - (offset & (chunk_bytes() - 1)) || !registered_[chunk]) return std::nullopt;
     return static_cast<std::uint32_t>(chunk);
+  }
+
+  // From `data`, which lies in the arena, to the end of the part that is registered together.
+  std::size_t bytes_in_chunk(const void* data) const noexcept {
+    const std::size_t offset = reinterpret_cast<std::uintptr_t>(data) - reinterpret_cast<std::uintptr_t>(base_);
+    return chunk_bytes() - (offset & (chunk_bytes() - 1));
   }
 
   // For the backend, which registers the chunks: their number, their bytes, and whether each is registered.
   std::size_t chunk_count() const noexcept { return registered_.size(); }
+  std::size_t chunk_bytes() const noexcept { return std::size_t{1} << chunk_shift_; }
   std::span<std::byte> chunk(std::size_t index) const noexcept;
   void set_registered(std::size_t index, std::uint8_t on) noexcept { registered_[index] = on; }
 
@@ -98,6 +111,7 @@ class FixedBufs {
   std::byte* mapping_ = nullptr;
   std::size_t mapping_bytes_ = 0;
   FreeRange* free_ = nullptr;
+  unsigned chunk_shift_;
   std::vector<std::uint8_t> registered_;  // one per chunk
 };
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <monterey/capabilities.hpp>
 #include <monterey/fixed_bufs.hpp>
 #include <store/error.hpp>
 
@@ -99,6 +100,35 @@ Task<> control(OpenFileRef file, IoOpcode opcode, std::uint64_t offset, std::uin
     if (!worth_a_retry(result)) break;
   }
   if (result < 0) throw_failed(*file, what, result);
+}
+
+Task<std::uint32_t> run_command(OpenFileRef file, DeviceCommand command, IoClass io_class) {
+  const Operation operation(file);
+  if (!capabilities().device_commands) {
+    throw store::Error(store::Errc::invalid_argument,
+                       "a command to '" + file->name +
+                           "': this core has none; ask for Cluster::builder().device_commands() (" +
+                           capabilities().reason + ")");
+  }
+  IoWait io;
+  aim(io, *file, IoOpcode::command);
+  io.io_class = io_class;
+  io.data = command.bytes.data();
+  io.length = command.operation;
+  io.bytes = command.memory.size();
+  const FixedBufs* const arena = FixedBufs::current_if_any();
+  if (command.registered && arena != nullptr && !command.memory.empty()) {
+    const auto buffer = arena->index_of(command.memory.data(), command.memory.size());
+    io.buffer_index = buffer.value_or(0);
+    io.flags = buffer ? 1 : 0;
+  }
+  std::int64_t result = 0;
+  for (unsigned tries = 0; tries < kMostFutileTries; ++tries) {
+    result = co_await io;
+    if (!worth_a_retry(result)) break;
+  }
+  if (result < 0) throw_failed(*file, "command", result);
+  co_return static_cast<std::uint32_t>(result);
 }
 
 enum class Direction : std::uint8_t { read, write };
@@ -329,6 +359,10 @@ Task<> File::write_fixed(std::uint64_t offset, std::span<const std::byte> from, 
 Task<> File::sync() { return detail::control(file_, detail::IoOpcode::fsync, 0, 0, 0, "sync"); }
 
 Task<> File::datasync() { return detail::control(file_, detail::IoOpcode::fdatasync, 0, 0, 0, "datasync"); }
+
+Task<std::uint32_t> File::command(DeviceCommand command, IoClass io_class) {
+  return detail::run_command(file_, command, io_class);
+}
 
 Task<> File::truncate(std::uint64_t bytes) {
   return detail::control(file_, detail::IoOpcode::ftruncate, bytes, 0, 0, "truncation");

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -111,7 +112,9 @@ void FixedBufs::require_memory(std::size_t bytes) {
   if (bytes > available) throw_too_large(bytes, available);
 }
 
-FixedBufs::FixedBufs(std::size_t bytes) {
+FixedBufs::FixedBufs(std::size_t bytes, std::size_t chunk_bytes)
+    : chunk_shift_(static_cast<unsigned>(std::countr_zero(chunk_bytes))) {
+  STORE_ASSERT(std::has_single_bit(chunk_bytes) && chunk_bytes % store::kPageBytes == 0);
   if (bytes == 0) return;
   require_memory(bytes);
   size_bytes_ = round_up(bytes, store::kPageBytes);
@@ -131,7 +134,7 @@ FixedBufs::FixedBufs(std::size_t bytes) {
   base_ = mapping_ + (round_up(reinterpret_cast<std::uintptr_t>(mapping_), alignment) -
                       reinterpret_cast<std::uintptr_t>(mapping_));
   ::madvise(base_, size_bytes_, MADV_HUGEPAGE);  // refused where the kernel has no huge pages: small ones serve
-  registered_.assign((size_bytes_ + kChunkBytes - 1) / kChunkBytes, 0);
+  registered_.assign((size_bytes_ + chunk_bytes - 1) / chunk_bytes, 0);
   release(base_, size_bytes_);
 }
 
@@ -153,8 +156,8 @@ FixedBufs& FixedBufs::current() {
 void FixedBufs::set_current(FixedBufs* arena) noexcept { t_arena = arena; }
 
 std::span<std::byte> FixedBufs::chunk(std::size_t index) const noexcept {
-  const std::size_t offset = index * kChunkBytes;
-  return {base_ + offset, std::min(kChunkBytes, size_bytes_ - offset)};
+  const std::size_t offset = index * chunk_bytes();
+  return {base_ + offset, std::min(chunk_bytes(), size_bytes_ - offset)};
 }
 
 FixedBuf FixedBufs::allocate(std::size_t bytes) {

@@ -39,11 +39,12 @@ IoRung rung_from_environment() {
                      "STORE_IO is '" + std::string(name) + "'; it takes full, nobufs, plain or threads");
 }
 
-std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out) {
-  return make_backend(wanted, rung_from_environment(), arena, out);
+std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out, bool device_commands) {
+  return make_backend(wanted, rung_from_environment(), arena, out, device_commands);
 }
 
-std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out) {
+std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out,
+                                        bool device_commands) {
   std::string why;
   if (wanted == Backend::threads) {
     why = "io_uring: the program asked for threads";
@@ -51,7 +52,7 @@ std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBuf
     why = "io_uring: STORE_IO=threads";
   } else {
     try {
-      return std::make_unique<UringBackend>(highest, arena, out);
+      return std::make_unique<UringBackend>(highest, arena, out, device_commands);
     } catch (const store::Error& error) {
       if (wanted == Backend::io_uring) {
         throw store::Error::from_errno(error.os_error(),

@@ -29,9 +29,12 @@ enum class IoOpcode : std::uint8_t {
   fsync,
   ftruncate,  // offset = new size
   fallocate,  // flags = mode, offset, bytes
-  openat,     // data = path (zero-terminated), flags = open flags, length = mode; relative to the working directory
+  command,  // data = the driver's 80 bytes, length = its operation, buffer_index and flags = 1 for memory that is registered
+  openat,  // data = path (zero-terminated), flags = open flags, length = mode; relative to the working directory
   close,
 };
+
+inline constexpr std::size_t kCommandBytes = 80;  // of a command in an entry of a ring
 
 constexpr bool is_transfer(IoOpcode opcode) noexcept { return opcode <= IoOpcode::write_fixed; }
 
@@ -175,7 +178,9 @@ IoRung rung_from_environment();
 // lower of `wanted` and STORE_IO (or `highest`) counts. Call it on the core's thread, which alone may drive the
 // backend.
 // Errors: io_error under Backend::io_uring where io_uring is refused, naming errno and what to do.
-std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out);
-std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out);
+std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out,
+                                        bool device_commands = false);
+std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out,
+                                        bool device_commands = false);
 
 }  // namespace monterey::detail

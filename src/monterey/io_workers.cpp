@@ -30,6 +30,7 @@ std::int64_t call(const IoOp& op) noexcept {
     case IoOpcode::fsync: return ::fsync(op.fd);
     case IoOpcode::ftruncate: return ::ftruncate(op.fd, offset);
     case IoOpcode::fallocate: return ::fallocate(op.fd, flags, offset, static_cast<off_t>(op.bytes));
+    case IoOpcode::command: errno = EOPNOTSUPP; return -1;  // File::command() refuses it before
     case IoOpcode::openat: return ::openat(AT_FDCWD, static_cast<const char*>(op.data), flags, op.length);
     case IoOpcode::close: return ::close(op.fd);
   }

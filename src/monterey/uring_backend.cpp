@@ -1,5 +1,6 @@
 #include "monterey/uring_backend.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -79,10 +80,10 @@ UringBackend::Ring::~Ring() {
   io_uring_queue_exit(this);
 }
 
-UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out) {
+UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, bool device_commands) {
   out = Capabilities{};
   out.backend = Backend::io_uring;
-  set_up_ring(highest, out);
+  set_up_ring(highest, out, device_commands);
   probe_operations();
   register_file_table(highest, out);
   register_arena(highest, arena, out);
@@ -100,7 +101,7 @@ UringBackend::~UringBackend() {
   }
 }
 
-void UringBackend::set_up_ring(IoRung highest, Capabilities& out) {
+void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool device_commands) {
   struct Flavour {
     unsigned flags;
     const char* name;
@@ -117,7 +118,12 @@ void UringBackend::set_up_ring(IoRung highest, Capabilities& out) {
   if (first != 0) add_reason(out, "SINGLE_ISSUER and DEFER_TASKRUN: left out by STORE_IO=plain");
   int error = 0;
   for (std::size_t i = first; i < std::size(kFlavours); ++i) {
-    error = set_up(ring_, kFlavours[i].flags);
+    error = EINVAL;
+    if (device_commands) {
+      error = set_up(ring_, kFlavours[i].flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
+      out.device_commands = error == 0;
+    }
+    if (error == EINVAL || error == ENOMEM) error = set_up(ring_, kFlavours[i].flags);
     if (error == 0) {
       ring_.open = true;
       out.single_issuer = (kFlavours[i].flags & IORING_SETUP_SINGLE_ISSUER) != 0;
@@ -131,6 +137,8 @@ void UringBackend::set_up_ring(IoRung highest, Capabilities& out) {
   if (error == 0 && (ring_.features & IORING_FEAT_EXT_ARG) == 0)
     error = EOPNOTSUPP;  // waits with a timeout: Linux 5.11
   if (error != 0) throw store::Error::from_errno(error, "io_uring cannot be used");
+  if (device_commands && !out.device_commands)
+    add_reason(out, "device commands: not known to this kernel, or no memory");
   io_uring_register_ring_fd(&ring_);  // saves a look-up a call; refused, all works as well
 }
 
@@ -165,9 +173,10 @@ void UringBackend::register_arena(IoRung highest, FixedBufs& arena, Capabilities
     add_reason(out, "registered buffers: there is no arena");
     return;
   }
-  int result = io_uring_register_buffers_sparse(&ring_, static_cast<unsigned>(arena.chunk_count()));
+  const std::size_t chunks = std::min(arena.chunk_count(), FixedBufs::kMostChunks);
+  int result = io_uring_register_buffers_sparse(&ring_, static_cast<unsigned>(chunks));
   std::size_t registered = 0;
-  for (std::size_t i = 0; result >= 0 && i < arena.chunk_count(); ++i) {
+  for (std::size_t i = 0; result >= 0 && i < chunks; ++i) {
     const std::span<std::byte> chunk = arena.chunk(i);
     const iovec memory{.iov_base = chunk.data(), .iov_len = chunk.size()};
     result = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(i), &memory, nullptr, 1);
@@ -179,7 +188,8 @@ void UringBackend::register_arena(IoRung highest, FixedBufs& arena, Capabilities
   if (out.registered_buffers) return;
   std::string reason = "registered buffers: " + std::to_string(registered) + " of " +
                        std::to_string(arena.chunk_count()) + " parts of the arena (" +
-                       std::to_string(arena.size_bytes()) + " bytes) registered, then " + error_text(-result);
+                       std::to_string(arena.size_bytes()) + " bytes) registered, " +
+                       (result < 0 ? "then " + error_text(-result) : "no more can be");
   if (result == -ENOMEM) reason += " (raise the limit on lockable memory: ulimit -l, RLIMIT_MEMLOCK)";
   add_reason(out, reason);
 }
@@ -254,6 +264,13 @@ void UringBackend::push(IoOp& op) noexcept {
     case IoOpcode::fallocate:
       io_uring_prep_fallocate(sqe, fd, static_cast<int>(op.flags), static_cast<off_t>(op.offset),
                               static_cast<off_t>(op.bytes));
+      break;
+    case IoOpcode::command:
+      io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, nullptr, 0, 0);
+      sqe->cmd_op = op.length;
+      sqe->uring_cmd_flags = op.flags;
+      sqe->buf_index = static_cast<std::uint16_t>(op.buffer_index);
+      std::memcpy(sqe->cmd, op.data, kCommandBytes);
       break;
     case IoOpcode::openat:
       io_uring_prep_openat(sqe, AT_FDCWD, static_cast<const char*>(op.data), static_cast<int>(op.flags), op.length);

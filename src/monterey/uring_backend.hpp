@@ -18,9 +18,9 @@ namespace monterey::detail {
 class UringBackend final : public IoBackend {
  public:
   // Sets up the best ring at or below `highest` and registers `arena` with it; what is refused is left out and told
-  // in `out`.
+  // in `out`. With `device_commands` it is a ring of large entries, if the kernel has them.
   // Errors: io_error when there is to be no ring at all.
-  UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out);
+  UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, bool device_commands);
   ~UringBackend() override;
 
   void queue(IoOp& op) noexcept override;
@@ -42,7 +42,7 @@ class UringBackend final : public IoBackend {
     bool open = false;
   };
 
-  void set_up_ring(IoRung highest, Capabilities& out);
+  void set_up_ring(IoRung highest, Capabilities& out, bool device_commands);
   void probe_operations();
   void register_arena(IoRung highest, FixedBufs& arena, Capabilities& out);
   void register_file_table(IoRung highest, Capabilities& out);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <limits>
@@ -13,7 +14,10 @@
 #include <store/error.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "support/temp_dir.hpp"
 
 namespace monterey {
 namespace {
@@ -386,6 +390,93 @@ TEST_P(Clusters, AStormOfCallsEndsInOrder) {
   std::atomic<int> ended = 0;
   cluster(3).init([&] { spawn(storm(6, current_core() + 1, &ended)); }).run();
   EXPECT_EQ(ended, 3 * (1 + 3 + 9 + 27 + 81 + 243 + 729));
+}
+
+Task<> command_to(const char* path, std::uint32_t* answer) {
+  const OpenOptions options{.access = FileAccess::read_write};
+  File file = co_await File::open(path, options);
+  DeviceCommand command;
+  *answer = co_await file.command(command);
+}
+
+// The driver of /dev/null takes any command and answers 0 (Linux 6.0).
+TEST(DeviceCommands, ReachTheDriver) {
+  std::uint32_t answer = 1;
+  bool on = false;
+  Cluster::builder()
+      .device_commands(true)
+      .init([&] {
+        on = capabilities().device_commands;
+        if (on) spawn(command_to("/dev/null", &answer));
+      })
+      .run();
+  if (!on) GTEST_SKIP() << "this kernel or its limits have no device commands";
+  EXPECT_EQ(answer, 0u);
+}
+
+TEST(DeviceCommands, AreRefusedWhereNobodyAskedForThem) {
+  std::uint32_t answer = 1;
+  try {
+    Cluster::builder().init([&] { spawn(command_to("/dev/null", &answer)); }).run();
+    ADD_FAILURE() << "no error";
+  } catch (const store::Error& error) {
+    EXPECT_EQ(error.errc(), Errc::invalid_argument);
+    EXPECT_NE(std::string(error.what()).find("device_commands()"), std::string::npos) << error.what();
+  }
+}
+
+TEST(DeviceCommands, OfADriverWithoutThemFail) {
+  std::uint32_t answer = 1;
+  bool on = false;
+  try {
+    Cluster::builder()
+        .device_commands(true)
+        .init([&] {
+          on = capabilities().device_commands;
+          spawn(command_to("/dev/zero", &answer));
+        })
+        .run();
+    ADD_FAILURE() << "no error";
+  } catch (const store::Error& error) {
+    if (!on) GTEST_SKIP() << "this kernel or its limits have no device commands";
+    EXPECT_EQ(error.errc(), Errc::io_error);
+    EXPECT_EQ(error.os_error(), EOPNOTSUPP);
+    EXPECT_NE(std::string(error.what()).find("command of '/dev/zero'"), std::string::npos) << error.what();
+  }
+}
+
+// Files work in rings of large entries as in others, many operations at once and around the ring's end.
+Task<> fill_and_read(std::string path) {
+  constexpr std::size_t kPieces = 700;
+  constexpr std::size_t kPiece = 4096;
+  const OpenOptions options{.access = FileAccess::read_write, .create = true};
+  File file = co_await File::open(path, options);
+  FixedBuf memory = FixedBufs::current().allocate(kPieces * kPiece);
+  std::vector<Task<>> writes;
+  for (std::size_t i = 0; i < kPieces; ++i) {
+    const auto piece = memory.span().subspan(i * kPiece, kPiece);
+    std::ranges::fill(piece, static_cast<std::byte>(i));
+    writes.push_back(file.write(i * kPiece, piece));
+  }
+  co_await when_all(std::move(writes));
+  std::ranges::fill(memory.span(), std::byte{0xff});
+  std::vector<Task<std::size_t>> reads;
+  for (std::size_t i = 0; i < kPieces; ++i)
+    reads.push_back(file.read(i * kPiece, memory.span().subspan(i * kPiece, kPiece)));
+  co_await when_all(std::move(reads));
+  for (std::size_t i = 0; i < kPieces; ++i) {
+    EXPECT_EQ(memory.data()[i * kPiece], static_cast<std::byte>(i));
+    EXPECT_EQ(memory.data()[(i + 1) * kPiece - 1], static_cast<std::byte>(i));
+  }
+}
+
+TEST(DeviceCommands, LeaveFilesAsTheyAre) {
+  const store::test::TempDir directory;
+  Cluster::builder()
+      .buffers({std::size_t{4} << 20})
+      .device_commands(true)
+      .init([&] { spawn(fill_and_read(directory.file("data"))); })
+      .run();
 }
 
 }  // namespace

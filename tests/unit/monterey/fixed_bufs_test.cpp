@@ -118,6 +118,18 @@ TEST(FixedBufs, RegistersALargeArenaInPartsThatNoTransferCrosses) {
   EXPECT_FALSE(arena.index_of(arena.chunk(1).data() - 1, 2));
 }
 
+TEST(FixedBufs, IsRegisteredInPartsOfTheSizeAskedFor) {
+  FixedBufs arena(5 * kPage, 2 * kPage);
+  ASSERT_EQ(arena.chunk_count(), 3u);
+  EXPECT_EQ(arena.chunk(2).size(), kPage);
+  for (std::size_t i = 0; i < 3; ++i) arena.set_registered(i, 1);
+  std::byte* const second = arena.chunk(1).data();
+  EXPECT_EQ(arena.index_of(second, 2 * kPage), 1u);
+  EXPECT_EQ(arena.bytes_in_chunk(second), 2 * kPage);
+  EXPECT_EQ(arena.bytes_in_chunk(second + kPage), kPage);
+  EXPECT_FALSE(arena.index_of(second + kPage, 2 * kPage));
+}
+
 TEST(FixedBufs, CurrentIsRefusedOutsideACluster) {
   EXPECT_EQ(FixedBufs::current_if_any(), nullptr);
   EXPECT_EQ(refusal([] { FixedBufs::current(); }), "FixedBufs::current() outside a core of a running Cluster");
