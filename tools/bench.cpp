@@ -237,7 +237,7 @@ PartitionConfig config_of(const BenchCommand& command, const Workload& workload)
 
 // Opens the store as a workload wants it: a file of this command's own is made anew where that begins with an empty store.
 monterey::Task<Partition> open_for(const BenchCommand& command, const Workload& workload) {
-  auto device = co_await FileBlockDevice::open(command.path);
+  auto device = co_await open_device(command.path, {}, command.window);
   const PartitionConfig config = config_of(command, workload);
   if (command.existing || !workload.fresh) co_return co_await Partition::open_or_create(std::move(device), config);
   const CreateOptions create{.overwrite = true};
@@ -279,7 +279,7 @@ Measured measure(const BenchCommand& command, const std::string& name) {
   Measured measured;
   measured.name = name;
   const auto start = [&] { monterey::spawn(measure_one(command, workload, measured)); };
-  monterey::Cluster::builder().cores(1).buffers(config_of(command, workload).buffer_config()).init(start).run();
+  cluster_for({command.path}).buffers(config_of(command, workload).buffer_config()).init(start).run();
   return measured;
 }
 

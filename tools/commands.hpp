@@ -95,8 +95,13 @@ struct CompactCommand {
   std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
 };
 
+struct DevicesCommand {
+  bool json = false;
+};
+
 struct BenchCommand {
   std::string path;
+  Window window;
   std::uint64_t cache_bytes = std::uint64_t{256} << 20;
   std::vector<std::string> workloads{"fillsync",    "fillseq",         "fillrandom",       "overwrite",
                                      "readrandom",  "multireadrandom", "readmissing",      "readseq",
@@ -128,6 +133,7 @@ ExitCode run(const CheckCommand&);
 ExitCode run(const BackupCommand&);
 ExitCode run(const SalvageCommand&);
 ExitCode run(const CompactCommand&);
+ExitCode run(const DevicesCommand&);
 ExitCode run(const BenchCommand&);
 
 }  // namespace store::tool

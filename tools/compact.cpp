@@ -19,7 +19,7 @@ struct Compacted {
   std::uint64_t bytes_freed = 0;
 };
 
-monterey::Task<ExitCode> compact(const CompactCommand& command, Partition& db, const FileBlockDevice& device,
+monterey::Task<ExitCode> compact(const CompactCommand& command, Partition& db, const BlockDevice& device,
                                  std::optional<Progress>& progress, Compacted& all) {
   progress.emplace("compact", Unit::bytes, 0);
   while (!all.finished && all.bytes_moved < command.max_bytes) {
@@ -55,7 +55,7 @@ ExitCode run(const CompactCommand& command) {
   const ReadObserver observer = [&](std::uint64_t) {
     if (progress) progress->at(all.bytes_moved);
   };
-  const Work work = [&](Partition& db, const FileBlockDevice& device) {
+  const Work work = [&](Partition& db, const BlockDevice& device) {
     return compact(command, db, device, progress, all);
   };
   return with_store(command.session, Access::write, work, {.on_read = observer, .before_open = {}});

@@ -29,7 +29,7 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std
     BackupOptions options{.since = command.since, .overwrite = command.overwrite};
     if (command.incremental) options.since = BackupOptions::kOfTarget;
     const FileBlockDeviceOptions how{.create = !options.since};
-    std::unique_ptr<FileBlockDevice> target = co_await FileBlockDevice::open(command.target, how);
+    std::unique_ptr<BlockDevice> target = co_await open_device(command.target, how);
     report = co_await db.backup(std::move(target), options);
   } catch (...) {
     error = std::current_exception();
@@ -50,14 +50,14 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std
 
 // What is salvaged, open before anything is done to the target.
 struct Damaged {
-  std::unique_ptr<FileBlockDevice> store;
-  std::unique_ptr<FileBlockDevice> log;
+  std::unique_ptr<BlockDevice> store;
+  std::unique_ptr<BlockDevice> log;
 };
 
 monterey::Task<> open_damaged(const SalvageCommand& command, Damaged& damaged) {
   const FileBlockDeviceOptions how{.create = false, .read_only = true};
-  damaged.store = co_await FileBlockDevice::open(command.session.path, how);
-  if (command.log) damaged.log = co_await FileBlockDevice::open(*command.log, how);
+  damaged.store = co_await open_device(command.session.path, how, command.session.window);
+  if (command.log) damaged.log = co_await open_device(*command.log, how);
 }
 
 monterey::Task<ExitCode> salvage_into(Damaged& from, Partition& into) {
@@ -84,8 +84,10 @@ ExitCode run(const BackupCommand& command) {
     bytes += blocks * kBlockBytes;
     if (progress) progress->at(bytes);
   };
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return backup(command, db, progress); };
-  return with_store(command.session, Access::read, work, {.on_read = observer, .before_open = {}});
+  const Work work = [&](Partition& db, const BlockDevice&) { return backup(command, db, progress); };
+  SessionOptions session = command.session;
+  session.others = {command.target};
+  return with_store(session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 
 ExitCode run(const SalvageCommand& command) {
@@ -101,9 +103,11 @@ ExitCode run(const SalvageCommand& command) {
   }
   SessionOptions target = command.session;
   target.path = command.target;
+  target.window = {};
+  target.others = {command.session.path, command.log.value_or(command.session.path)};
   target.write_buffer_bytes = kSalvageBufferBytes;
   Damaged damaged;
-  const Work work = [&](Partition& into, const FileBlockDevice&) { return salvage_into(damaged, into); };
+  const Work work = [&](Partition& into, const BlockDevice&) { return salvage_into(damaged, into); };
   const auto before = [&] { return open_damaged(command, damaged); };
   return with_store(target, command.overwrite ? Access::overwrite : Access::create, work,
                     {.on_read = {}, .before_open = before});

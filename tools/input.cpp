@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <store/error.hpp>
+#include <store/nvme_block_device.hpp>
 #include <utility>
 #include <vector>
 
@@ -18,10 +19,11 @@ namespace {
 
 constexpr std::size_t kCopyBytes = 64u << 10;
 
-// A file without a name in the directory of `beside`: the store's file system is the one that must have the room.
+// A file without a name in the directory of `beside`: the store's file system is the one that must have the room. A namespace has none.
 FileDescriptor open_temporary(const std::string& beside) {
   std::filesystem::path directory = std::filesystem::path(beside).parent_path();
   if (directory.empty()) directory = ".";
+  if (is_nvme_path(beside)) directory = std::filesystem::temp_directory_path();
   FileDescriptor unnamed(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   if (unnamed.get() >= 0) return unnamed;
   // Some file systems know no O_TMPFILE.

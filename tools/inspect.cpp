@@ -36,21 +36,28 @@ std::vector<std::pair<const char*, std::uint64_t>> numbers_of(const Stats& stats
 }
 
 // Which store it is, of which it is a copy, how it was reached, and what was met on the way: text by name.
-std::vector<std::pair<const char*, std::string>> texts_of(const Stats& stats, const FileBlockDevice& device) {
+std::vector<std::pair<const char*, std::string>> texts_of(const Stats& stats, const BlockDevice& device) {
   const monterey::Capabilities& io = monterey::capabilities();
-  return {{"uuid", stats.uuid},
-          {"copy_of", stats.origin.uuid},
-          {"io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring"},
-          {"io_backend_without", io.reason},
-          {"direct_io", device.direct_io() ? "yes" : "no"},
-          {"buffered_because", device.buffered_reason()}};
+  std::vector<std::pair<const char*, std::string>> texts{
+      {"uuid", stats.uuid},
+      {"copy_of", stats.origin.uuid},
+      {"io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring"},
+      {"io_backend_without", io.reason}};
+  if (const auto* file = dynamic_cast<const FileBlockDevice*>(&device)) {
+    texts.emplace_back("direct_io", file->direct_io() ? "yes" : "no");
+    texts.emplace_back("buffered_because", file->buffered_reason());
+  } else if (const auto* nvme = dynamic_cast<const NvmeBlockDevice*>(&device)) {
+    texts.emplace_back("direct_io", "yes");
+    texts.emplace_back("nvme", describe(nvme->identity()));
+  }
+  return texts;
 }
 
 void print_notes(const Stats& stats) {
   for (const std::string& note : stats.open_notes) fmt::print(stderr, "store: {}\n", note);
 }
 
-std::string stat_as_json(const Stats& stats, const FileBlockDevice& device) {
+std::string stat_as_json(const Stats& stats, const BlockDevice& device) {
   std::string fields;
   for (const auto& [name, value] : numbers_of(stats)) fields += fmt::format("\"{}\": {}, ", name, value);
   for (const auto& [name, value] : texts_of(stats, device))
@@ -58,7 +65,7 @@ std::string stat_as_json(const Stats& stats, const FileBlockDevice& device) {
   return fmt::format("{{{}\"notes\": {}}}\n", fields, json_array(stats.open_notes));
 }
 
-std::string stat_as_text(const Stats& stats, const FileBlockDevice& device) {
+std::string stat_as_text(const Stats& stats, const BlockDevice& device) {
   std::string lines;
   for (const auto& [name, value] : numbers_of(stats)) {
     lines += fmt::format("{:<19}{}", name, value);
@@ -73,7 +80,7 @@ std::string stat_as_text(const Stats& stats, const FileBlockDevice& device) {
   return lines;
 }
 
-monterey::Task<ExitCode> stat(const StatCommand& command, Partition& db, const FileBlockDevice& device) {
+monterey::Task<ExitCode> stat(const StatCommand& command, Partition& db, const BlockDevice& device) {
   const Stats stats = db.stats();
   Output output;
   if (command.json) {
@@ -109,12 +116,12 @@ monterey::Task<ExitCode> check(const CheckCommand& command, Partition& db, std::
 }  // namespace
 
 ExitCode run(const CreateCommand& command) {
-  const Work work = [](Partition&, const FileBlockDevice&) -> monterey::Task<ExitCode> { co_return ExitCode::done; };
+  const Work work = [](Partition&, const BlockDevice&) -> monterey::Task<ExitCode> { co_return ExitCode::done; };
   return with_store(command.session, command.overwrite ? Access::overwrite : Access::create, work);
 }
 
 ExitCode run(const StatCommand& command) {
-  const Work work = [&](Partition& db, const FileBlockDevice& device) { return stat(command, db, device); };
+  const Work work = [&](Partition& db, const BlockDevice& device) { return stat(command, db, device); };
   return with_store(command.session, Access::read, work);
 }
 
@@ -125,7 +132,7 @@ ExitCode run(const CheckCommand& command) {
     bytes += blocks * kBlockBytes;
     if (progress) progress->at(bytes);
   };
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return check(command, db, progress); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return check(command, db, progress); };
   return with_store(command.session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 

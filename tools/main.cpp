@@ -9,16 +9,21 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <store/error.hpp>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "tools/commands.hpp"
 
 namespace store::tool {
 namespace {
 
-constexpr const char* kFooter = R"(Examples:
+constexpr const char* kFooter = R"(`store --device PATH COMMAND ...` is the same as `store COMMAND PATH ...`.
+
+Examples:
   store create app.db
   store put app.db greeting "hello, world"
   store get app.db greeting
@@ -26,6 +31,7 @@ constexpr const char* kFooter = R"(Examples:
   mdb_dump old.lmdb | store load app.db --format mdb
   store dump app.db --format jsonl > app.jsonl
   store check app.db && store stat app.db --json
+  store --device /dev/ng0n1 stat
 
 Exit codes:
   0  done
@@ -141,9 +147,17 @@ of batches.
 Example:
   store bench /tmp/bench.db --benchmarks fillrandom,readrandom --num 1000000 --depth 32)";
 
+void add_window(CLI::App& command, Window& window) {
+  add_count(command, "--first-block", window.first_block,
+            "Of a namespace: where the store begins, in blocks of 4096 bytes");
+  add_count(command, "--blocks", window.blocks, "Of a namespace: how many blocks it has; to the end when left out");
+}
+
 // Declares the options that every command has, and those of commands that write.
 void add_common(CLI::App& command, SessionOptions& options, bool writes) {
-  command.add_option("path", options.path, "The store, a file")->required();
+  command.add_option("path", options.path, "The store: a file, or the character device of an NVMe namespace")
+      ->required();
+  add_window(command, options.window);
   add_size(command, "--cache", options.cache_bytes, "Memory for cached pages, like 64M").default_str("16M");
   if (!writes) return;
   add_size(command, "--capacity", options.capacity_bytes,
@@ -167,6 +181,29 @@ void add_escaped(CLI::App& command, bool& escaped) {
   command.add_flag("--escaped", escaped, "Keys and values on the command line are escaped as in the tsv format");
 }
 
+// `--device PATH` says where the store is, wherever it stands, as a command's first argument does.
+std::vector<std::string> with_device_first(int argc, char** argv) {
+  constexpr std::string_view kDevice = "--device";
+  std::vector<std::string> arguments;
+  std::optional<std::string> device;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--") {
+      arguments.insert(arguments.end(), argv + i, argv + argc);
+      break;
+    }
+    if (argument == kDevice && i + 1 < argc) {
+      device = argv[++i];
+    } else if (argument.starts_with("--device=")) {
+      device = argument.substr(kDevice.size() + 1);
+    } else {
+      arguments.emplace_back(argument);
+    }
+  }
+  if (device) arguments.insert(arguments.begin() + (arguments.empty() ? 0 : 1), *device);
+  return arguments;
+}
+
 class Program {
  public:
   Program() {
@@ -182,12 +219,14 @@ class Program {
     declare_transfer();
     declare_inspect();
     declare_copies();
+    declare_devices();
     declare_bench();
   }
 
   ExitCode run(int argc, char** argv) {
     try {
-      app_.parse(argc, argv);
+      const std::vector<std::string> arguments = with_device_first(argc, argv);
+      app_.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // it takes the last one first
     } catch (const CLI::ParseError& error) {
       return app_.exit(error) == 0 ? ExitCode::done : ExitCode::usage;
     }
@@ -292,7 +331,7 @@ class Program {
 
   void declare_copies() {
     CLI::App& backup = add("backup", "Copy a store into another file, packed", backup_, false);
-    backup.add_option("target", backup_.target, "The file of the copy")->required();
+    backup.add_option("target", backup_.target, "The file of the copy, or a namespace, all of it")->required();
     CLI::Option* overwrite =
         backup.add_flag("--overwrite", backup_.overwrite, "Replace what that file holds, a store included");
     CLI::Option* since =
@@ -304,15 +343,26 @@ class Program {
     backup.footer(kBackupFooter);
 
     CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);
-    salvage.add_option("target", salvage_.target, "The file of the new store")->required();
+    salvage.add_option("target", salvage_.target, "The file of the new store, or a namespace, all of it")->required();
     salvage.add_flag("--overwrite", salvage_.overwrite, "Replace what that file holds, a store included");
     salvage.add_option("--log", salvage_.log, "The log device of a store that has one")->option_text("FILE");
     salvage.footer(kSalvageFooter);
   }
 
+  void declare_devices() {
+    CLI::App& command = *app_.add_subcommand("devices", "List the NVMe namespaces of this machine and what is on them");
+    command.add_flag("--json", devices_.json, "As a JSON array of objects");
+    command.callback([this] { chosen_ = [this] { return tool::run(devices_); }; });
+    command.footer("Example:\n  store devices");
+  }
+
   void declare_bench() {
     CLI::App& command = *app_.add_subcommand("bench", "Measure workloads of RocksDB's db_bench on a store made for it");
-    command.add_option("path", bench_.path, "The file of the store; made, and removed afterwards")->required();
+    command
+        .add_option("path", bench_.path,
+                    "The file of the store; made, and removed afterwards. Or a namespace, with --existing")
+        ->required();
+    add_window(command, bench_.window);
     add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, like 64M").default_str("256M");
     const auto check_name = [](const std::string& name) {
       return is_bench_workload(name) ? std::string() : name + " is no workload";
@@ -356,6 +406,7 @@ class Program {
   BackupCommand backup_;
   SalvageCommand salvage_;
   CompactCommand compact_;
+  DevicesCommand devices_;
   BenchCommand bench_;
 };
 

@@ -57,13 +57,13 @@ monterey::Task<ExitCode> del_range(Partition& db, std::string from, std::optiona
 ExitCode run(const PutCommand& command) {
   const std::string key = typed(command.key, command.escaped);
   const std::string value = command.value ? typed(*command.value, command.escaped) : read_all_of_standard_input();
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return put(db, key, value); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return put(db, key, value); };
   return with_store(command.session, Access::write, work);
 }
 
 ExitCode run(const GetCommand& command) {
   const std::string key = typed(command.key, command.escaped);
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return get(db, key); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return get(db, key); };
   return with_store(command.session, Access::read, work);
 }
 
@@ -72,11 +72,11 @@ ExitCode run(const DelCommand& command) {
     const std::string from = typed(command.range.front(), command.escaped);
     std::optional<std::string> to = typed(command.range.back(), command.escaped);
     if (to->empty()) to.reset();
-    const Work work = [&](Partition& db, const FileBlockDevice&) { return del_range(db, from, to); };
+    const Work work = [&](Partition& db, const BlockDevice&) { return del_range(db, from, to); };
     return with_store(command.session, Access::write, work);
   }
   const std::string key = typed(command.key, command.escaped);
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return del(db, key); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return del(db, key); };
   return with_store(command.session, Access::write, work);
 }
 

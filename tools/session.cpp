@@ -81,9 +81,8 @@ monterey::Task<> session(const SessionOptions& options, Access access, const Wor
                          ExitCode& result) {
   if (hooks.before_open) co_await hooks.before_open();
   const FileBlockDeviceOptions how = device_options(options, access);
-  std::unique_ptr<FileBlockDevice> file = co_await FileBlockDevice::open(options.path, how);
-  const FileBlockDevice& device = *file;  // the partition keeps it until close()
-  std::unique_ptr<BlockDevice> whole = std::move(file);
+  std::unique_ptr<BlockDevice> whole = co_await open_device(options.path, how, options.window);
+  const BlockDevice& device = *whole;  // the partition keeps it until close()
   if (hooks.on_read) whole = std::make_unique<ObservedDevice>(std::move(whole), hooks.on_read);
   Partition db = co_await open_partition(std::move(whole), config_of(options), access);
   result = co_await work(db, device);
@@ -95,7 +94,9 @@ monterey::Task<> session(const SessionOptions& options, Access access, const Wor
 ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks) {
   ExitCode result = ExitCode::failed;
   const auto start = [&] { monterey::spawn(session(options, access, work, hooks, result)); };
-  monterey::Cluster::builder().cores(1).buffers(config_of(options).buffer_config()).init(start).run();
+  std::vector<std::string> paths = options.others;
+  paths.push_back(options.path);
+  cluster_for(paths).buffers(config_of(options).buffer_config()).init(start).run();
   return result;
 }
 

@@ -8,6 +8,9 @@
 #include <functional>
 #include <store/store.hpp>
 #include <string>
+#include <vector>
+
+#include "tools/device.hpp"
 
 namespace store::tool {
 
@@ -25,11 +28,13 @@ enum class Access : std::uint8_t { read, write, open_or_create, create, overwrit
 struct SessionOptions {
   std::string path;
   std::uint64_t cache_bytes = std::uint64_t{16} << 20;
-  std::uint64_t capacity_bytes = 0;  // of commands that write; 0: what the format allows
+  std::uint64_t capacity_bytes = 0;  // of commands that write, of a file; 0: what the format allows
+  Window window;
+  std::vector<std::string> others;  // paths of devices that the command opens besides
   std::size_t write_buffer_bytes = std::size_t{1} << 20;
 };
 
-using Work = std::function<monterey::Task<ExitCode>(Partition&, const FileBlockDevice&)>;
+using Work = std::function<monterey::Task<ExitCode>(Partition&, const BlockDevice&)>;
 
 // Called with the number of blocks that each read of the device asks for.
 using ReadObserver = std::function<void(std::uint64_t blocks)>;

@@ -213,7 +213,7 @@ monterey::Task<ExitCode> scan(Partition& db, const ScanCommand& command) {
 }  // namespace
 
 ExitCode run(const ScanCommand& command) {
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return scan(db, command); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return scan(db, command); };
   return with_store(command.session, Access::read, work);
 }
 
@@ -222,7 +222,7 @@ namespace {
 ExitCode run_sorted(const LoadCommand& command) {
   Input input(command.input, command.session.path, Input::Passes::once);
   const bool was_there = std::filesystem::exists(command.session.path);
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return load_sorted(command, db, input); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return load_sorted(command, db, input); };
   try {
     return with_store(command.session, Access::open_or_create, work);
   } catch (...) {
@@ -238,14 +238,14 @@ ExitCode run(const LoadCommand& command) {
   if (command.sorted) return run_sorted(command);
   Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
   if (!command.partial) check_input(input, command.format);
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return load(db, input, command.format); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return load(db, input, command.format); };
   SessionOptions session = command.session;
   session.write_buffer_bytes = kLoadBufferBytes;
   return with_store(session, Access::open_or_create, work);
 }
 
 ExitCode run(const DumpCommand& command) {
-  const Work work = [&](Partition& db, const FileBlockDevice&) { return dump(db, command.format); };
+  const Work work = [&](Partition& db, const BlockDevice&) { return dump(db, command.format); };
   return with_store(command.session, Access::read, work);
 }
 

@@ -5,6 +5,7 @@
 #include <store/block_device.hpp>
 #include <store/config.hpp>
 #include <store/error.hpp>
+#include <store/nvme_block_device.hpp>
 #include <store/partition.hpp>
 #include <store/pinned_value.hpp>
 #include <store/salvage.hpp>

@@ -13,13 +13,20 @@
 #include <monterey/task.hpp>
 #include <store/error.hpp>
 
+#include "support/nvme.hpp"
+
 namespace store::test {
 
 template <class Body>
 void on_core(std::size_t arena_bytes, Body body) {
   monterey::BufferConfig arena;
   arena.bytes = arena_bytes;
-  monterey::Cluster::builder().cores(1).buffers(arena).init([&body] { monterey::spawn(body()); }).run();
+  monterey::Cluster::builder()
+      .cores(1)
+      .buffers(arena)
+      .device_commands(nvme_path().has_value())
+      .init([&body] { monterey::spawn(body()); })
+      .run();
 }
 
 template <class Body>

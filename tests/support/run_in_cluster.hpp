@@ -6,6 +6,8 @@
 #include <store/config.hpp>
 #include <utility>
 
+#include "support/nvme.hpp"
+
 namespace store::test {
 
 inline void run_in_cluster(monterey::BufferConfig buffers, std::function<monterey::Task<>()> make_task,
@@ -15,6 +17,7 @@ inline void run_in_cluster(monterey::BufferConfig buffers, std::function<montere
       .buffers(buffers)
       .backend(backend)
       .pin(false)
+      .device_commands(nvme_path().has_value())
       .init([&make_task] { monterey::spawn(make_task()); })
       .run();
 }

@@ -7,10 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -18,12 +15,12 @@
 #include <fmt/format.h>
 #include <monterey/file.hpp>
 #include <monterey/sync.hpp>
-#include <monterey/time.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
 #include "store/base/units.hpp"
+#include "store/block/bounce_buffer.hpp"
 #include "store/block/file_lock.hpp"
 
 namespace store {
@@ -35,29 +32,6 @@ using monterey::Task;
 
 constexpr std::uint64_t kMinGrowthBlocks = (64u << 10) / kPageBytes;
 constexpr std::uint64_t kMaxGrowthBlocks = (64u << 20) / kPageBytes;
-constexpr std::size_t kBounceBytes = 1u << 20;
-constexpr std::chrono::milliseconds kLockPoll{5};
-constexpr std::chrono::milliseconds kLockPatience{500};
-
-bool aligned(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % kPageBytes == 0; }
-
-// Page-aligned memory of up to kBounceBytes, for transfers that direct I/O cannot take as they are.
-class BounceBuffer {
- public:
-  explicit BounceBuffer(std::size_t bytes)
-      : bytes_(std::min(bytes, kBounceBytes)), data_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, bytes_))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  BounceBuffer(const BounceBuffer&) = delete;
-  BounceBuffer& operator=(const BounceBuffer&) = delete;
-  ~BounceBuffer() { std::free(data_); }
-
-  std::span<std::byte> span() const { return {data_, bytes_}; }
-
- private:
-  std::size_t bytes_;
-  std::byte* data_;
-};
 
 class FileBlockDeviceImpl final : public FileBlockDevice {
  public:
@@ -82,7 +56,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     const InFlight guard(*this);
     require_range("read", first, into.size());
     std::uint64_t offset = byte_offset(first);
-    if (!shape_.direct || aligned(into.data())) {
+    if (!shape_.direct || is_page_aligned(into.data())) {
       const std::size_t got = co_await file_.read(offset, into, io_class);
       require_whole(offset, got, into.size());
       co_return;
@@ -100,7 +74,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
 
   Task<> read_scattered(PageNo first, std::span<const BlockSpan> pieces, IoClass io_class) override {
     const bool all_aligned = std::ranges::all_of(
-        pieces, [](BlockSpan piece) { return aligned(piece.data()) && piece.size() % kPageBytes == 0; });
+        pieces, [](BlockSpan piece) { return is_page_aligned(piece.data()) && piece.size() % kPageBytes == 0; });
     if (shape_.direct && !all_aligned) {
       co_await BlockDevice::read_scattered(first, pieces, io_class);
       co_return;
@@ -127,7 +101,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     require_writable("write");
     require_range("write", first, from.size());
     std::uint64_t offset = byte_offset(first);
-    if (!shape_.direct || aligned(from.data())) {
+    if (!shape_.direct || is_page_aligned(from.data())) {
       co_await file_.write(offset, from, io_class);
       co_return;
     }
@@ -143,7 +117,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
 
   // Past the page cache of the kernel an error belongs to the write that had it; with the cache, only a sync tells.
   Task<> write_durably(PageNo first, std::span<const std::byte> from, IoClass io_class) override {
-    if (!shape_.direct || !aligned(from.data())) {
+    if (!shape_.direct || !is_page_aligned(from.data())) {
       co_await BlockDevice::write_durably(first, from, io_class);
       co_return;
     }
@@ -370,21 +344,6 @@ Task<> open_or_create(const std::string& path, const FileBlockDeviceOptions& opt
   }
 }
 
-// Locks the file, with a little patience: the ring of a process that was killed lets go of its files some milliseconds after
-// the process is gone, and a restart must not fail for that.
-Task<> lock_file(const std::string& path, LockMode mode, OpenState& state) {
-  for (auto waited = std::chrono::milliseconds(0);; waited += kLockPoll) {
-    std::optional<FileLock> lock = FileLock::try_acquire(state.file.fd(), mode, path);
-    if (lock) {
-      state.lock = std::move(*lock);
-      co_return;
-    }
-    if (waited >= kLockPatience)
-      throw Error(Errc::locked, path + ": another process has it open; close it there first");
-    co_await monterey::sleep_for(kLockPoll);
-  }
-}
-
 // Some file systems take O_DIRECT at open and refuse the transfer. Block 1 rather than 0 also finds those that want
 // more than 4096-byte alignment. Reading past the end is fine.
 Task<> probe_direct(OpenState& state) {
@@ -428,7 +387,8 @@ Task<std::unique_ptr<FileBlockDevice>> FileBlockDevice::open(std::string path, F
   struct stat info {};
   if (::fstat(state.file.fd(), &info) != 0) throw Error::from_errno(errno, path + ": cannot look at the open file");
   require_blocks(path, info.st_mode);
-  co_await lock_file(path, options.read_only ? LockMode::shared : LockMode::exclusive, state);
+  state.lock =
+      co_await FileLock::acquire(state.file.fd(), options.read_only ? LockMode::shared : LockMode::exclusive, path);
   if (state.direct) co_await probe_direct(state);
   if (state.created) co_await sync_parent(path);
 

@@ -15,6 +15,7 @@
 #include <monterey/when_all.hpp>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
+#include <store/nvme_block_device.hpp>
 
 #include "support/mem_block_device.hpp"
 #include "support/on_core.hpp"
@@ -30,11 +31,16 @@ using test::error_of;
 
 constexpr std::size_t kBlock = 4096;
 constexpr std::size_t kArena = 2u << 20;
+constexpr std::uint64_t kWindowBegin = 1'000;  // of the window on a namespace
 
 struct Kind {
+  enum class Where : std::uint8_t { file, memory, nvme };
   const char* name;
-  const char* rung;  // null: in memory
-  bool direct;
+  Where where;
+  const char* rung = nullptr;  // of a file
+  bool direct = true;
+
+  bool grows() const { return where != Where::nvme; }
 };
 
 class BlockDeviceTest : public testing::TestWithParam<Kind> {
@@ -53,7 +59,14 @@ class BlockDeviceTest : public testing::TestWithParam<Kind> {
 
   // Opens the device under test; a second call finds what the first one left.
   Task<std::unique_ptr<BlockDevice>> open(std::uint64_t capacity_blocks, bool read_only = false) {
-    if (GetParam().rung == nullptr) {
+    if (GetParam().where == Kind::Where::nvme) {
+      NvmeBlockDeviceOptions options;
+      options.first_block = kWindowBegin;
+      options.blocks = capacity_blocks;
+      options.read_only = read_only;
+      co_return co_await NvmeBlockDevice::open(*test::nvme_path(), options);
+    }
+    if (GetParam().where == Kind::Where::memory) {
       disk_->set_capacity_blocks(capacity_blocks);
       using Access = test::MemBlockDevice::Access;
       co_return std::make_unique<test::MemBlockDevice>(disk_, read_only ? Access::read_only : Access::read_write);
@@ -196,7 +209,7 @@ TEST_P(BlockDeviceTest, RefusesRangesItDoesNotHave) {
 TEST_P(BlockDeviceTest, GrowsToItsCapacityAndNoFurther) {
   test::on_core([&]() -> Task<> {
     auto device = co_await open(64);
-    EXPECT_EQ(device->size_blocks(), 0u);
+    EXPECT_EQ(device->size_blocks(), GetParam().grows() ? 0u : 64u);
     EXPECT_EQ(device->capacity_blocks(), 64u);
     co_await device->grow(10);
     const std::uint64_t size = device->size_blocks();
@@ -217,6 +230,14 @@ TEST_P(BlockDeviceTest, GrowsToItsCapacityAndNoFurther) {
 }
 
 TEST_P(BlockDeviceTest, ShrinksAndGrowsAgain) {
+  if (!GetParam().grows()) {
+    test::on_core([&]() -> Task<> {
+      auto device = co_await open(256);
+      co_await device->shrink(5);
+      EXPECT_EQ(device->size_blocks(), 256u) << "it neither grows nor shrinks";
+    });
+    return;
+  }
   test::on_core([&]() -> Task<> {
     auto device = co_await open(256);
     co_await device->grow(100);
@@ -299,16 +320,23 @@ TEST_P(BlockDeviceTest, ReadOnlyReadsAndSyncsAndRefusesTheRest) {
     EXPECT_EQ(co_await error_of(device->write_durably(PageNo(3), block, IoClass::foreground)), Errc::read_only);
     co_await device->sync();
     EXPECT_EQ(co_await error_of(device->trim(some)), Errc::read_only);
-    EXPECT_EQ(co_await error_of(device->grow(60)), Errc::read_only);
+    EXPECT_EQ(co_await error_of(device->grow(65)), Errc::read_only);
     EXPECT_EQ(co_await error_of(device->shrink(1)), Errc::read_only);
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(All, BlockDeviceTest,
-                         testing::Values(Kind{"file_full", "full", true}, Kind{"file_nobufs", "nobufs", true},
-                                         Kind{"file_plain", "plain", true}, Kind{"file_threads", "threads", true},
-                                         Kind{"file_buffered", "full", false}, Kind{"memory", nullptr, false}),
+using Where = Kind::Where;
+INSTANTIATE_TEST_SUITE_P(
+    All, BlockDeviceTest,
+    testing::Values(Kind{"file_full", Where::file, "full"}, Kind{"file_nobufs", Where::file, "nobufs"},
+                    Kind{"file_plain", Where::file, "plain"}, Kind{"file_threads", Where::file, "threads"},
+                    Kind{"file_buffered", Where::file, "full", false}, Kind{"memory", Where::memory}),
+    [](const auto& kind) { return kind.param.name; });
+INSTANTIATE_TEST_SUITE_P(Nvme, BlockDeviceTest,
+                         testing::ValuesIn(test::nvme_path() ? std::vector<Kind>{{"nvme", Where::nvme}}
+                                                             : std::vector<Kind>{}),
                          [](const auto& kind) { return kind.param.name; });
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(BlockDeviceTest);
 
 }  // namespace
 }  // namespace store
