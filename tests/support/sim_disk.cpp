@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "store/base/assert.hpp"
+#include <store/error.hpp>
 
 namespace store::test {
 
@@ -337,35 +337,45 @@ monterey::Task<> SimDisk::resize(DeviceOp op, std::uint64_t blocks) {
 namespace {
 
 void require_range(const SimDisk& disk, PageNo first, std::uint64_t bytes) {
-  STORE_ASSERT(bytes % kBlockBytes == 0 && bytes > 0);
-  STORE_ASSERT(first.value + bytes / kBlockBytes <= disk.size_blocks());
+  if (bytes % kBlockBytes == 0 && first.value + bytes / kBlockBytes <= disk.size_blocks()) return;
+  throw Error(Errc::invalid_argument, fmt::format("simulated: {} bytes from block {}; it has {} blocks of {}", bytes,
+                                                  first.value, disk.size_blocks(), kBlockBytes));
 }
 
 }  // namespace
 
+void SimBlockDevice::require_writable() const {
+  if (read_only_) throw Error(Errc::read_only, "simulated: it was opened for reading");
+}
+
 monterey::Task<> SimBlockDevice::read(PageNo first, std::span<std::byte> into, monterey::IoClass io_class) {
   require_range(disk_, first, into.size());
-  return disk_.read(first, into, io_class);
+  co_await disk_.read(first, into, io_class);
 }
 
 monterey::Task<> SimBlockDevice::write(PageNo first, std::span<const std::byte> from, monterey::IoClass io_class) {
-  STORE_ASSERT(!read_only_);
+  require_writable();
   require_range(disk_, first, from.size());
-  return disk_.write(first, from, io_class);
+  co_await disk_.write(first, from, io_class);
 }
 
 monterey::Task<> SimBlockDevice::write_durably(PageNo first, std::span<const std::byte> from,
                                                monterey::IoClass io_class) {
-  if (!disk_.options_.durable_writes) return BlockDevice::write_durably(first, from, io_class);
-  STORE_ASSERT(!read_only_);
+  if (!disk_.options_.durable_writes) {
+    co_await BlockDevice::write_durably(first, from, io_class);
+    co_return;
+  }
+  require_writable();
   require_range(disk_, first, from.size());
-  return disk_.write(first, from, io_class, SimDisk::Durability::on_completion);
+  co_await disk_.write(first, from, io_class, SimDisk::Durability::on_completion);
 }
 
 monterey::Task<> SimBlockDevice::sync() { return disk_.sync(); }
 
 monterey::Task<> SimBlockDevice::trim(Extent blocks) {
-  STORE_ASSERT(!read_only_);
+  require_writable();
+  require_range(disk_, blocks.first, std::uint64_t{blocks.count} * kBlockBytes);
+  if (blocks.count == 0) co_return;
   // Reads as anything afterwards: a write of rubbish, that may survive or not like every other.
   const std::vector<std::byte> rubbish(std::size_t{blocks.count} * kBlockBytes, std::byte{0xee});
   co_await disk_.write(blocks.first, rubbish, monterey::IoClass::background);
@@ -373,12 +383,12 @@ monterey::Task<> SimBlockDevice::trim(Extent blocks) {
 
 monterey::Task<> SimBlockDevice::grow(std::uint64_t blocks) {
   if (blocks <= disk_.size_blocks()) co_return;
-  STORE_ASSERT(!read_only_);
+  require_writable();
   co_await disk_.resize(DeviceOp::grow, blocks);
 }
 
 monterey::Task<> SimBlockDevice::shrink(std::uint64_t blocks) {
-  STORE_ASSERT(!read_only_);
+  require_writable();
   if (blocks < disk_.size_blocks()) co_await disk_.resize(DeviceOp::shrink, blocks);
 }
 

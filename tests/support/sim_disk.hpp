@@ -175,6 +175,8 @@ class SimBlockDevice final : public BlockDevice {
   std::string name() const override { return "simulated"; }
 
  private:
+  void require_writable() const;
+
   SimDisk& disk_;
   bool read_only_;
 };

@@ -20,6 +20,8 @@
 #include "support/mem_block_device.hpp"
 #include "support/on_core.hpp"
 #include "support/seed.hpp"
+#include "support/sim_cluster.hpp"
+#include "support/sim_disk.hpp"
 #include "support/temp_dir.hpp"
 
 namespace store {
@@ -34,7 +36,7 @@ constexpr std::size_t kArena = 2u << 20;
 constexpr std::uint64_t kWindowBegin = 1'000;  // of the window on a namespace
 
 struct Kind {
-  enum class Where : std::uint8_t { file, memory, nvme };
+  enum class Where : std::uint8_t { file, memory, simulated, nvme };
   const char* name;
   Where where;
   const char* rung = nullptr;  // of a file
@@ -57,6 +59,20 @@ class BlockDeviceTest : public testing::TestWithParam<Kind> {
     }
   }
 
+  // Runs the body on a core of the kind's; a simulated device wants a simulated one.
+  template <class Body>
+  void run(std::size_t arena_bytes, Body body) {
+    if (GetParam().where != Kind::Where::simulated) {
+      test::on_core(arena_bytes, std::move(body));
+      return;
+    }
+    monterey::FixedBufs arena(arena_bytes);
+    test::SimCluster cluster({}, arena);
+    cluster_ = &cluster;
+    cluster.run(body());
+    simulated_.reset();
+  }
+
   // Opens the device under test; a second call finds what the first one left.
   Task<std::unique_ptr<BlockDevice>> open(std::uint64_t capacity_blocks, bool read_only = false) {
     if (GetParam().where == Kind::Where::nvme) {
@@ -65,6 +81,10 @@ class BlockDeviceTest : public testing::TestWithParam<Kind> {
       options.blocks = capacity_blocks;
       options.read_only = read_only;
       co_return co_await NvmeBlockDevice::open(*test::nvme_path(), options);
+    }
+    if (GetParam().where == Kind::Where::simulated) {
+      if (!simulated_) simulated_.emplace(*cluster_, test::SimDisk::Options{.capacity_blocks = capacity_blocks});
+      co_return std::make_unique<test::SimBlockDevice>(*simulated_, read_only);
     }
     if (GetParam().where == Kind::Where::memory) {
       disk_->set_capacity_blocks(capacity_blocks);
@@ -80,6 +100,8 @@ class BlockDeviceTest : public testing::TestWithParam<Kind> {
 
   test::TempDir directory_;
   std::shared_ptr<test::MemDisk> disk_ = std::make_shared<test::MemDisk>();
+  test::SimCluster* cluster_ = nullptr;
+  std::optional<test::SimDisk> simulated_;
 
  private:
   std::optional<std::string> saved_rung_;
@@ -98,7 +120,7 @@ TEST_P(BlockDeviceTest, HoldsWhatWasWritten) {
   const std::uint64_t seed = chosen_seed();
   SCOPED_TRACE("--seed=" + std::to_string(seed));
   std::mt19937_64 random(seed);
-  test::on_core(kArena, [&]() -> Task<> {
+  run(kArena, [&]() -> Task<> {
     auto device = co_await open(512);
     co_await device->grow(100);
     std::vector<std::byte> model(100 * kBlock);
@@ -147,7 +169,7 @@ TEST_P(BlockDeviceTest, HoldsWhatWasWritten) {
 }
 
 TEST_P(BlockDeviceTest, MovesLongRangesToAndFromUnalignedMemory) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     std::mt19937_64 random(1);
     constexpr std::size_t kBlocks = 600;  // over two bounces of a megabyte
     auto device = co_await open(1024);
@@ -161,7 +183,7 @@ TEST_P(BlockDeviceTest, MovesLongRangesToAndFromUnalignedMemory) {
 }
 
 TEST_P(BlockDeviceTest, ServesManyOperationsAtOnce) {
-  test::on_core(kArena, [&]() -> Task<> {
+  run(kArena, [&]() -> Task<> {
     constexpr std::uint32_t kCount = 200;
     auto device = co_await open(512);
     co_await device->grow(kCount);
@@ -187,7 +209,7 @@ TEST_P(BlockDeviceTest, ServesManyOperationsAtOnce) {
 }
 
 TEST_P(BlockDeviceTest, RefusesRangesItDoesNotHave) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(512);
     co_await device->grow(20);
     const std::uint64_t size = device->size_blocks();
@@ -207,7 +229,7 @@ TEST_P(BlockDeviceTest, RefusesRangesItDoesNotHave) {
 }
 
 TEST_P(BlockDeviceTest, GrowsToItsCapacityAndNoFurther) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(64);
     EXPECT_EQ(device->size_blocks(), GetParam().grows() ? 0u : 64u);
     EXPECT_EQ(device->capacity_blocks(), 64u);
@@ -231,14 +253,14 @@ TEST_P(BlockDeviceTest, GrowsToItsCapacityAndNoFurther) {
 
 TEST_P(BlockDeviceTest, ShrinksAndGrowsAgain) {
   if (!GetParam().grows()) {
-    test::on_core([&]() -> Task<> {
+    run(0, [&]() -> Task<> {
       auto device = co_await open(256);
       co_await device->shrink(5);
       EXPECT_EQ(device->size_blocks(), 256u) << "it neither grows nor shrinks";
     });
     return;
   }
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(256);
     co_await device->grow(100);
     std::vector<std::byte> ones(kBlock, std::byte{1});
@@ -259,7 +281,7 @@ TEST_P(BlockDeviceTest, ShrinksAndGrowsAgain) {
 }
 
 TEST_P(BlockDeviceTest, GrowsWhileItShrinks) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(256);
     const std::vector<std::byte> ones(kBlock, std::byte{1});
     std::vector<std::byte> block(kBlock);
@@ -279,7 +301,7 @@ TEST_P(BlockDeviceTest, GrowsWhileItShrinks) {
 }
 
 TEST_P(BlockDeviceTest, TrimLeavesTheNeighboursAlone) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(64);
     co_await device->grow(40);
     std::vector<std::byte> ones(40 * kBlock, std::byte{1});
@@ -303,7 +325,7 @@ TEST_P(BlockDeviceTest, TrimLeavesTheNeighboursAlone) {
 }
 
 TEST_P(BlockDeviceTest, ReadOnlyReadsAndSyncsAndRefusesTheRest) {
-  test::on_core([&]() -> Task<> {
+  run(0, [&]() -> Task<> {
     auto device = co_await open(64);
     EXPECT_FALSE(device->read_only());
     co_await device->grow(20);
@@ -326,12 +348,14 @@ TEST_P(BlockDeviceTest, ReadOnlyReadsAndSyncsAndRefusesTheRest) {
 }
 
 using Where = Kind::Where;
-INSTANTIATE_TEST_SUITE_P(
-    All, BlockDeviceTest,
-    testing::Values(Kind{"file_full", Where::file, "full"}, Kind{"file_nobufs", Where::file, "nobufs"},
-                    Kind{"file_plain", Where::file, "plain"}, Kind{"file_threads", Where::file, "threads"},
-                    Kind{"file_buffered", Where::file, "full", false}, Kind{"memory", Where::memory}),
-    [](const auto& kind) { return kind.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, BlockDeviceTest,
+                         testing::Values(Kind{"file_full", Where::file, "full"},
+                                         Kind{"file_nobufs", Where::file, "nobufs"},
+                                         Kind{"file_plain", Where::file, "plain"},
+                                         Kind{"file_threads", Where::file, "threads"},
+                                         Kind{"file_buffered", Where::file, "full", false},
+                                         Kind{"memory", Where::memory}, Kind{"simulated", Where::simulated}),
+                         [](const auto& kind) { return kind.param.name; });
 INSTANTIATE_TEST_SUITE_P(Nvme, BlockDeviceTest,
                          testing::ValuesIn(test::nvme_path() ? std::vector<Kind>{{"nvme", Where::nvme}}
                                                              : std::vector<Kind>{}),
