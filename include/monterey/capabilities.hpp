@@ -19,9 +19,11 @@ struct Capabilities {
   bool defer_taskrun = false;
   bool registered_buffers = false;  // the whole arena is registered (true only if there is an arena)
   bool registered_files = false;
-  bool device_commands =
-      false;  // File::command() works (true only if Cluster::builder().device_commands() asked for it)
-  // Why each of the above that is off, of device_commands when it was asked for, is off, "; "-separated; empty if all are on.
+  // File::command() works (true only if Cluster::builder().device_commands() asked for it).
+  bool device_commands = false;
+  // Such commands may be polled (true only if Cluster::builder().polled_commands() asked for it).
+  bool polled_commands = false;
+  // Why each of the above that is off, of the last two when asked for, is off, "; "-separated; empty if all are on.
   std::string reason;
 };
 

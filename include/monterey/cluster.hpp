@@ -58,6 +58,13 @@ class Cluster {
       device_commands_ = on;
       return *this;
     }
+    // Also makes rings whose commands end without an interrupt (IOPOLL), for DeviceCommand::polled: while one is in flight the core
+    // never sleeps and asks the device at every turn. Needs a driver with queues for it (nvme.poll_queues). Refused before Linux 6.12:
+    // 6.1 is known to crash (capabilities() says so); all else works then.
+    Builder& polled_commands(bool on) noexcept {
+      polled_commands_ = on;
+      return *this;
+    }
     // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all
     // cores.
     Builder& init(std::function<void()> fn) {
@@ -77,6 +84,7 @@ class Cluster {
     Backend backend_ = Backend::automatic;
     bool pin_ = false;
     bool device_commands_ = false;
+    bool polled_commands_ = false;
     std::chrono::microseconds poll_{200};
     std::function<void()> init_;
   };

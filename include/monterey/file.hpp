@@ -39,6 +39,7 @@ struct DeviceCommand {
   std::array<std::byte, 80> bytes{};  // the driver's structure, zeros behind it
   std::span<const std::byte> memory;  // what the structure names as memory, if anything
   bool registered = false;            // memory within one part of FixedBufs that is registered is passed as such
+  bool polled = false;                // taken only if it has memory and capabilities().polled_commands is on
 };
 static_assert(std::is_trivially_destructible_v<DeviceCommand>);  // as above
 

@@ -20,6 +20,8 @@ struct NvmeBlockDeviceOptions {
   std::uint64_t blocks = 0;       // 0: to the namespace's end, at most 16 TiB
   bool read_only = false;         // shared lock; write and trim throw read_only
   bool registered_buffers = true;  // use them where the kernel takes them
+  bool polled =
+      false;  // ask for the ends of reads and writes (IOPOLL) instead of waiting for interrupts: for a core that does nothing else
 };
 
 // What a namespace says of itself.
@@ -40,7 +42,8 @@ class NvmeBlockDevice : public BlockDevice {
  public:
   // Opens the namespace behind a character device like /dev/ng0n1. All its windows' blocks are there at once: it neither grows nor
   // shrinks. Errors: not_found; invalid_argument (not a namespace's character device; an LBA format other than 512 or 4096 bytes
-  // without metadata; a window past the end or of no blocks; a cluster without device commands); locked (a store has a part of the
+  // without metadata; a window past the end or of no blocks; a cluster without device commands; `polled` where there are no polled
+  // commands, with the reason); locked (a store has a part of the
   // window open, or the kernel uses the namespace's block device, as by a mount); read_only, io_error (what to grant is said).
   // Blocks the core for some hundred microseconds, while the controller is asked who it is.
   static monterey::Task<std::unique_ptr<NvmeBlockDevice>> open(std::string path, NvmeBlockDeviceOptions options = {});

@@ -2,12 +2,10 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/utsname.h>
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -94,7 +92,7 @@ struct Run {
   const std::function<void()>& init;
   std::vector<int> cpus;  // one per core if they are to be pinned
   std::chrono::microseconds poll{0};
-  bool device_commands = false;
+  detail::CommandRings commands = detail::CommandRings::none;
   std::atomic<bool> failed{false};
   Rendezvous attached;
   Rendezvous ended;
@@ -115,14 +113,14 @@ class ArenaScope {
 };
 
 // Linux 6.12 is known to count the segments of a transfer and not those up to the end of its registered buffer, 6.1 does not.
-std::size_t chunk_bytes(bool device_commands) {
-  if (!device_commands) return FixedBufs::kChunkBytes;
-  utsname system{};
-  int major = 0;
-  int minor = 0;
-  const bool known = ::uname(&system) == 0 && std::sscanf(system.release, "%d.%d", &major, &minor) == 2;
-  const bool counts_transfers = known && (major > 6 || (major == 6 && minor >= 12));
+std::size_t chunk_bytes(detail::CommandRings commands) {
+  const bool counts_transfers = commands == detail::CommandRings::none || detail::linux_is_at_least(6, 12);
   return counts_transfers ? FixedBufs::kChunkBytes : FixedBufs::kCommandChunkBytes;
+}
+
+detail::CommandRings command_rings(bool device_commands, bool polled_commands) {
+  if (polled_commands) return detail::CommandRings::waited_and_polled;
+  return device_commands ? detail::CommandRings::waited : detail::CommandRings::none;
 }
 
 void run_core(Run& run, unsigned core) {
@@ -134,8 +132,8 @@ void run_core(Run& run, unsigned core) {
   std::unique_ptr<detail::IoBackend> backend;
   std::optional<detail::Reactor> reactor;
   try {
-    arena.emplace(run.buffers.bytes, chunk_bytes(run.device_commands));
-    backend = detail::make_backend(run.backend, *arena, capabilities, run.device_commands);
+    arena.emplace(run.buffers.bytes, chunk_bytes(run.commands));
+    backend = detail::make_backend(run.backend, *arena, capabilities, run.commands);
     backend->poll_for(run.poll);
     detail::ReactorOptions options;
     options.group = &run.group;
@@ -174,7 +172,7 @@ void Cluster::Builder::run() {
   Run run(cores, buffers_, backend_, init_);
   if (pin_ && cores <= cpus.size()) run.cpus = cpus;
   if (cores <= cpus.size()) run.poll = poll_;
-  run.device_commands = device_commands_;
+  run.commands = command_rings(device_commands_, polled_commands_);
 
   std::vector<std::thread> threads;
   try {

@@ -116,6 +116,7 @@ Task<std::uint32_t> run_command(OpenFileRef file, DeviceCommand command, IoClass
   io.data = command.bytes.data();
   io.length = command.operation;
   io.bytes = command.memory.size();
+  io.polled = command.polled && !command.memory.empty() && capabilities().polled_commands;
   const FixedBufs* const arena = FixedBufs::current_if_any();
   if (command.registered && arena != nullptr && !command.memory.empty()) {
     const auto buffer = arena->index_of(command.memory.data(), command.memory.size());

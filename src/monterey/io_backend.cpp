@@ -1,6 +1,9 @@
 #include "monterey/io_backend.hpp"
 
+#include <sys/utsname.h>
+
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <store/error.hpp>
 #include <string>
@@ -39,12 +42,20 @@ IoRung rung_from_environment() {
                      "STORE_IO is '" + std::string(name) + "'; it takes full, nobufs, plain or threads");
 }
 
-std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out, bool device_commands) {
-  return make_backend(wanted, rung_from_environment(), arena, out, device_commands);
+bool linux_is_at_least(int major, int minor) {
+  utsname system{};
+  int major_now = 0;
+  int minor_now = 0;
+  if (::uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major_now, &minor_now) != 2) return false;
+  return major_now > major || (major_now == major && minor_now >= minor);
+}
+
+std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out, CommandRings commands) {
+  return make_backend(wanted, rung_from_environment(), arena, out, commands);
 }
 
 std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out,
-                                        bool device_commands) {
+                                        CommandRings commands) {
   std::string why;
   if (wanted == Backend::threads) {
     why = "io_uring: the program asked for threads";
@@ -52,7 +63,7 @@ std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBuf
     why = "io_uring: STORE_IO=threads";
   } else {
     try {
-      return std::make_unique<UringBackend>(highest, arena, out, device_commands);
+      return std::make_unique<UringBackend>(highest, arena, out, commands);
     } catch (const store::Error& error) {
       if (wanted == Backend::io_uring) {
         throw store::Error::from_errno(error.os_error(),

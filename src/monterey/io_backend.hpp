@@ -44,7 +44,8 @@ struct IoOp {
   IoOpcode opcode = IoOpcode::read;
   IoClass io_class = IoClass::foreground;
   int fd = -1;
-  int file_slot = -1;  // from IoBackend::register_file; -1: use fd
+  int file_slot = -1;   // from IoBackend::register_file; -1: use fd
+  bool polled = false;  // a command for the polled ring
   std::uint64_t offset = 0;
   void* data = nullptr;
   std::uint32_t length = 0;
@@ -174,13 +175,19 @@ enum class IoRung : std::uint8_t {
 // Errors: invalid_argument for another text.
 IoRung rung_from_environment();
 
+// False too if the kernel does not say what it is.
+bool linux_is_at_least(int major, int minor);
+
+// Which rings for commands a core is to have.
+enum class CommandRings : std::uint8_t { none, waited, waited_and_polled };
+
 // Makes the backend of a core, and registers the arena with it. `out` says what is on and why the rest is off. The
 // lower of `wanted` and STORE_IO (or `highest`) counts. Call it on the core's thread, which alone may drive the
 // backend.
 // Errors: io_error under Backend::io_uring where io_uring is refused, naming errno and what to do.
 std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out,
-                                        bool device_commands = false);
+                                        CommandRings commands = CommandRings::none);
 std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBufs& arena, Capabilities& out,
-                                        bool device_commands = false);
+                                        CommandRings commands = CommandRings::none);
 
 }  // namespace monterey::detail

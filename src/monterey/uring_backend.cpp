@@ -72,6 +72,26 @@ int try_out(io_uring& ring) {
   return 0;
 }
 
+// The first `count` parts of the arena are registered, then came `error`, if any.
+struct RegisteredChunks {
+  std::size_t count = 0;
+  int error = 0;
+};
+
+RegisteredChunks register_chunks(io_uring& ring, const FixedBufs& arena) {
+  const std::size_t chunks = std::min(arena.chunk_count(), FixedBufs::kMostChunks);
+  int result = io_uring_register_buffers_sparse(&ring, static_cast<unsigned>(chunks));
+  RegisteredChunks registered;
+  for (; result >= 0 && registered.count < chunks; ++registered.count) {
+    const std::span<std::byte> chunk = arena.chunk(registered.count);
+    const iovec memory{.iov_base = chunk.data(), .iov_len = chunk.size()};
+    result = io_uring_register_buffers_update_tag(&ring, static_cast<unsigned>(registered.count), &memory, nullptr, 1);
+    if (result < 0) break;
+  }
+  registered.error = std::min(result, 0) * -1;
+  return registered;
+}
+
 }  // namespace
 
 UringBackend::Ring::~Ring() {
@@ -80,13 +100,14 @@ UringBackend::Ring::~Ring() {
   io_uring_queue_exit(this);
 }
 
-UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, bool device_commands) {
+UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, CommandRings commands) {
   out = Capabilities{};
   out.backend = Backend::io_uring;
-  set_up_ring(highest, out, device_commands);
+  set_up_ring(highest, out, commands != CommandRings::none);
   probe_operations();
   register_file_table(highest, out);
   register_arena(highest, arena, out);
+  if (commands == CommandRings::waited_and_polled) set_up_polled_ring(arena, out);
 }
 
 UringBackend::~UringBackend() {
@@ -101,7 +122,7 @@ UringBackend::~UringBackend() {
   }
 }
 
-void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool device_commands) {
+void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool large_entries) {
   struct Flavour {
     unsigned flags;
     const char* name;
@@ -119,7 +140,7 @@ void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool device_co
   int error = 0;
   for (std::size_t i = first; i < std::size(kFlavours); ++i) {
     error = EINVAL;
-    if (device_commands) {
+    if (large_entries) {
       error = set_up(ring_, kFlavours[i].flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
       out.device_commands = error == 0;
     }
@@ -137,9 +158,26 @@ void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool device_co
   if (error == 0 && (ring_.features & IORING_FEAT_EXT_ARG) == 0)
     error = EOPNOTSUPP;  // waits with a timeout: Linux 5.11
   if (error != 0) throw store::Error::from_errno(error, "io_uring cannot be used");
-  if (device_commands && !out.device_commands)
-    add_reason(out, "device commands: not known to this kernel, or no memory");
+  if (large_entries && !out.device_commands) add_reason(out, "device commands: not known to this kernel, or no memory");
   io_uring_register_ring_fd(&ring_);  // saves a look-up a call; refused, all works as well
+}
+
+void UringBackend::set_up_polled_ring(FixedBufs& arena, Capabilities& out) {
+  if (!out.device_commands) return;
+  if (!linux_is_at_least(6, 12)) {
+    add_reason(out, "polled commands: Linux 6.1 crashes on them, and none before 6.12 has been tried");
+    return;
+  }
+  static constexpr unsigned kFlags = IORING_SETUP_IOPOLL | IORING_SETUP_SQE128 | IORING_SETUP_CQE32 |
+                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL;
+  if (const int error = set_up(polled_, kFlags); error != 0) {
+    add_reason(out, "polled commands: refused: " + error_text(error));
+    return;
+  }
+  polled_.open = true;
+  io_uring_register_ring_fd(&polled_);
+  out.polled_commands = true;
+  if (out.registered_buffers) polled_buffers_ = register_chunks(polled_, arena).error == 0;
 }
 
 void UringBackend::probe_operations() {
@@ -173,24 +211,15 @@ void UringBackend::register_arena(IoRung highest, FixedBufs& arena, Capabilities
     add_reason(out, "registered buffers: there is no arena");
     return;
   }
-  const std::size_t chunks = std::min(arena.chunk_count(), FixedBufs::kMostChunks);
-  int result = io_uring_register_buffers_sparse(&ring_, static_cast<unsigned>(chunks));
-  std::size_t registered = 0;
-  for (std::size_t i = 0; result >= 0 && i < chunks; ++i) {
-    const std::span<std::byte> chunk = arena.chunk(i);
-    const iovec memory{.iov_base = chunk.data(), .iov_len = chunk.size()};
-    result = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(i), &memory, nullptr, 1);
-    if (result < 0) break;
-    arena.set_registered(i, 1);
-    ++registered;
-  }
-  out.registered_buffers = registered == arena.chunk_count();
+  const RegisteredChunks registered = register_chunks(ring_, arena);
+  for (std::size_t i = 0; i < registered.count; ++i) arena.set_registered(i, 1);
+  out.registered_buffers = registered.count == arena.chunk_count();
   if (out.registered_buffers) return;
-  std::string reason = "registered buffers: " + std::to_string(registered) + " of " +
+  std::string reason = "registered buffers: " + std::to_string(registered.count) + " of " +
                        std::to_string(arena.chunk_count()) + " parts of the arena (" +
                        std::to_string(arena.size_bytes()) + " bytes) registered, " +
-                       (result < 0 ? "then " + error_text(-result) : "no more can be");
-  if (result == -ENOMEM) reason += " (raise the limit on lockable memory: ulimit -l, RLIMIT_MEMLOCK)";
+                       (registered.error != 0 ? "then " + error_text(registered.error) : "no more can be");
+  if (registered.error == ENOMEM) reason += " (raise the limit on lockable memory: ulimit -l, RLIMIT_MEMLOCK)";
   add_reason(out, reason);
 }
 
@@ -229,22 +258,26 @@ bool UringBackend::goes_to_ring(const IoOp& op) const noexcept {
 
 void UringBackend::submit_foreground() noexcept {
   if (foreground_.empty() || reaping_) return;
-  for (; !foreground_.empty() && goes_to_ring(foreground_.front()) && room(); --foreground_waiting_) {
+  for (; !foreground_.empty() && goes_to_ring(foreground_.front()) && room_for(foreground_.front());
+       --foreground_waiting_) {
     push(foreground_.pop());
   }
   // What the kernel did not take stays in the ring; the turn's call meets the same refusal and reports it.
-  io_uring_submit(&ring_);
+  if (io_uring_sq_ready(&ring_) != 0) io_uring_submit(&ring_);
+  if (polled_.open && io_uring_sq_ready(&polled_) != 0) io_uring_submit(&polled_);
 }
 
 // One submission entry stays free for the armed read.
-bool UringBackend::room() const noexcept {
-  return io_uring_sq_space_left(&ring_) > 1 && issued_ + 1 < ring_.cq.ring_entries;
+bool UringBackend::room_for(const IoOp& op) const noexcept {
+  if (op.polled) return io_uring_sq_space_left(&polled_) > 0 && polled_issued_ < polled_.cq.ring_entries;
+  return io_uring_sq_space_left(&ring_) > 1 && issued_ - polled_issued_ + 1 < ring_.cq.ring_entries;
 }
 
 void UringBackend::push(IoOp& op) noexcept {
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  io_uring_sqe* sqe = io_uring_get_sqe(op.polled ? &polled_ : &ring_);
   STORE_ASSERT(sqe != nullptr);
-  const int fd = op.file_slot >= 0 ? op.file_slot : op.fd;
+  const bool has_slot = op.file_slot >= 0 && !op.polled;
+  const int fd = has_slot ? op.file_slot : op.fd;
   switch (op.opcode) {
     case IoOpcode::read: io_uring_prep_read(sqe, fd, op.data, op.length, op.offset); break;
     case IoOpcode::write: io_uring_prep_write(sqe, fd, op.data, op.length, op.offset); break;
@@ -268,7 +301,7 @@ void UringBackend::push(IoOp& op) noexcept {
     case IoOpcode::command:
       io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, nullptr, 0, 0);
       sqe->cmd_op = op.length;
-      sqe->uring_cmd_flags = op.flags;
+      sqe->uring_cmd_flags = op.polled && !polled_buffers_ ? 0 : op.flags;
       sqe->buf_index = static_cast<std::uint16_t>(op.buffer_index);
       std::memcpy(sqe->cmd, op.data, kCommandBytes);
       break;
@@ -278,9 +311,10 @@ void UringBackend::push(IoOp& op) noexcept {
     case IoOpcode::close: io_uring_prep_close(sqe, op.fd); break;
   }
   if (is_transfer(op.opcode)) sqe->rw_flags = static_cast<__kernel_rwf_t>(op.flags);
-  if (op.file_slot >= 0) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+  if (has_slot) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
   io_uring_sqe_set_data(sqe, &op);
   ++issued_;
+  if (op.polled) ++polled_issued_;
   if (op.io_class == IoClass::foreground) ++foreground_issued_;
 }
 
@@ -296,9 +330,9 @@ void UringBackend::issue(IoOp& op) {
 }
 
 void UringBackend::fill_ring() {
-  for (; !foreground_.empty() && room(); --foreground_waiting_) issue(foreground_.pop());
+  for (; !foreground_.empty() && room_for(foreground_.front()); --foreground_waiting_) issue(foreground_.pop());
   BackgroundBudget budget;
-  while (!background_.empty() && room() && budget.admits(background_.front())) {
+  while (!background_.empty() && room_for(background_.front()) && budget.admits(background_.front())) {
     budget.charge(background_.front());
     issue(background_.pop());
   }
@@ -318,7 +352,8 @@ bool UringBackend::kernel_has_events() const noexcept {
 }
 
 bool UringBackend::completions_pending() const noexcept {
-  return io_uring_cq_ready(&ring_) != 0 || kernel_has_events() || (helper_ && helper_->any_ended());
+  return io_uring_cq_ready(&ring_) != 0 || kernel_has_events() || (helper_ && helper_->any_ended()) ||
+         (polled_issued_ != 0 && io_uring_cq_ready(&polled_) != 0);
 }
 
 // Interrupted, out of memory for now, too many completions not reaped: what was not taken stays in the ring for the
@@ -329,6 +364,7 @@ void check_entered(int result) {
 }
 
 void UringBackend::enter() {
+  if (polled_issued_ != 0) check_entered(io_uring_submit_and_get_events(&polled_));
   if (io_uring_sq_ready(&ring_) == 0 && !kernel_has_events()) return;
   check_entered(io_uring_submit_and_get_events(&ring_));
 }
@@ -372,13 +408,12 @@ void UringBackend::enter_and_wait(TimePoint until) {
   check_entered(result);
 }
 
-void UringBackend::reap() noexcept {
+void UringBackend::reap(io_uring& ring) noexcept {
   unsigned head = 0;
   unsigned count = 0;
   io_uring_cqe* cqe = nullptr;
   reaping_ = true;
-  foreground_depth_ = foreground_issued_;
-  io_uring_for_each_cqe(&ring_, head, cqe) {
+  io_uring_for_each_cqe(&ring, head, cqe) {
     ++count;
     void* const data = io_uring_cqe_get_data(cqe);
     if (data == &waker_) {
@@ -387,23 +422,28 @@ void UringBackend::reap() noexcept {
     }
     auto& op = *static_cast<IoOp*>(data);
     --issued_;
+    if (op.polled) --polled_issued_;
     if (op.io_class == IoClass::foreground) --foreground_issued_;
     --in_flight_;
     finish(op, cqe->res);
   }
-  io_uring_cq_advance(&ring_, count);
+  io_uring_cq_advance(&ring, count);
   reaping_ = false;
 }
 
 void UringBackend::turn(std::optional<TimePoint> wait_until) {
   fill_ring();
   const bool more_to_submit = (!foreground_.empty() || !background_.empty()) && issued_ + 1 < ring_.cq.ring_entries;
-  if (wait_until && !more_to_submit && held() == 0 && !completions_pending()) {
+  // Who waits for a polled command asks for its end, and does not sleep.
+  const bool may_sleep = !more_to_submit && polled_issued_ == 0;
+  if (wait_until && may_sleep && held() == 0 && !completions_pending()) {
     enter_and_wait(*wait_until);
   } else {
     enter();
   }
-  reap();
+  foreground_depth_ = foreground_issued_;
+  if (polled_issued_ != 0) reap(polled_);
+  reap(ring_);
   if (helper_) {
     IoOpQueue ended = helper_->take_ended();
     while (!ended.empty()) {

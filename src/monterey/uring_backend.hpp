@@ -18,9 +18,10 @@ namespace monterey::detail {
 class UringBackend final : public IoBackend {
  public:
   // Sets up the best ring at or below `highest` and registers `arena` with it; what is refused is left out and told
-  // in `out`. With `device_commands` it is a ring of large entries, if the kernel has them.
+  // in `out`. For `commands` it is a ring of large entries, if the kernel has them, and
+  // a second one is polled.
   // Errors: io_error when there is to be no ring at all.
-  UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, bool device_commands);
+  UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, CommandRings commands);
   ~UringBackend() override;
 
   void queue(IoOp& op) noexcept override;
@@ -42,12 +43,13 @@ class UringBackend final : public IoBackend {
     bool open = false;
   };
 
-  void set_up_ring(IoRung highest, Capabilities& out, bool device_commands);
+  void set_up_ring(IoRung highest, Capabilities& out, bool large_entries);
+  void set_up_polled_ring(FixedBufs& arena, Capabilities& out);
   void probe_operations();
   void register_arena(IoRung highest, FixedBufs& arena, Capabilities& out);
   void register_file_table(IoRung highest, Capabilities& out);
 
-  bool room() const noexcept;
+  bool room_for(const IoOp& op) const noexcept;
   void fill_ring();
   bool goes_to_ring(const IoOp& op) const noexcept;
   void issue(IoOp& op);
@@ -56,23 +58,26 @@ class UringBackend final : public IoBackend {
   void enter();
   void enter_and_wait(TimePoint until);
   bool poll(TimePoint until);
-  void reap() noexcept;
+  void reap(io_uring& ring) noexcept;
   bool kernel_has_events() const noexcept;
 
   Waker waker_;
   Ring ring_;
+  Ring polled_;                        // for commands whose ends nobody tells, if open
   std::unique_ptr<IoWorkers> helper_;  // for what the kernel has no opcode for; made when first needed
   IoOpQueue foreground_;
   IoOpQueue background_;
   std::size_t in_flight_ = 0;  // queued or issued, wherever
   std::size_t issued_ =
       0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
+  std::size_t polled_issued_ = 0;       // of issued_, given to polled_
   std::size_t foreground_waiting_ = 0;  // in foreground_
   std::size_t foreground_issued_ = 0;   // of issued_
   std::size_t foreground_depth_ = 0;    // the same before the last look for completions
   unsigned vain_polls_ = 0;             // in a row
   unsigned waits_since_poll_ = 0;
   bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted
+  bool polled_buffers_ = false;  // the arena is registered with polled_ as with ring_
   bool has_ftruncate_ = false;
   bool wake_armed_ = false;
   std::uint64_t wake_value_ = 0;       // what the armed read fills

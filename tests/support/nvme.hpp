@@ -13,4 +13,7 @@ inline std::optional<std::string> nvme_path() {
   return path;
 }
 
+// Whether this machine's kernel polls for the ends of commands, as `./dev nvme` knows.
+inline bool nvme_is_polled() { return std::getenv("STORE_TEST_NVME_POLLED") != nullptr; }
+
 }  // namespace store::test

@@ -25,6 +25,7 @@ void on_core(std::size_t arena_bytes, Body body) {
       .cores(1)
       .buffers(arena)
       .device_commands(nvme_path().has_value())
+      .polled_commands(nvme_path().has_value())
       .init([&body] { monterey::spawn(body()); })
       .run();
 }

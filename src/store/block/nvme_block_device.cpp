@@ -55,13 +55,12 @@ constexpr const char* kGrant =
     "give this user read and write permission on it (a udev rule) and, before Linux 6.2, CAP_SYS_ADMIN; see "
     "docs/nvme.md";
 
-monterey::DeviceCommand device_command(const nvme_uring_cmd& io, std::span<const std::byte> memory, bool registered) {
+monterey::DeviceCommand device_command(const nvme_uring_cmd& io, std::span<const std::byte> memory) {
   monterey::DeviceCommand command;
   command.operation = NVME_URING_CMD_IO;
   static_assert(sizeof io <= sizeof command.bytes);
   std::memcpy(command.bytes.data(), &io, sizeof io);
   command.memory = memory;
-  command.registered = registered;
   return command;
 }
 
@@ -75,6 +74,7 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     std::size_t transfer_bytes = 0;
     bool read_only = false;
     bool registered = false;
+    bool polled = false;
   };
 
   NvmeBlockDeviceImpl(NvmeNamespace identity, File file, FileLock lock, Shape shape)
@@ -169,8 +169,10 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     FixedBufs* const arena = FixedBufs::current_if_any();
     if (!shape_.registered || arena == nullptr || arena->free_bytes() < kPageBytes) co_return;
     const monterey::FixedBuf memory = arena->allocate(kPageBytes);
-    const bool is_registered = arena->index_of(memory.data(), kPageBytes).has_value();
-    shape_.registered = is_registered && co_await takes_registered(memory.span());
+    shape_.registered = arena->index_of(memory.data(), kPageBytes).has_value();
+    if (!shape_.registered) co_return;
+    const bool works = co_await takes_registered(memory.span());
+    shape_.registered = works;
   }
 
  private:
@@ -250,7 +252,10 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
 
   Task<std::uint32_t> run_once(nvme_uring_cmd io, std::span<const std::byte> memory, IoClass io_class) {
     try {
-      co_return co_await file_.command(device_command(io, memory, shape_.registered), io_class);
+      monterey::DeviceCommand command = device_command(io, memory);
+      command.registered = shape_.registered;
+      command.polled = shape_.polled;
+      co_return co_await file_.command(command, io_class);
     } catch (const Error& error) {
       if (!is_permission(error.os_error())) throw;
       throw Error::from_errno(error.os_error(), fmt::format("{}: no permission for commands; {}", name(), kGrant));
@@ -466,6 +471,11 @@ Task<std::unique_ptr<NvmeBlockDevice>> NvmeBlockDevice::open(std::string path, N
                 fmt::format("{}: this core has no device commands; build the cluster with device_commands(true) ({})",
                             path, monterey::capabilities().reason));
   }
+  if (options.polled && !monterey::capabilities().polled_commands) {
+    throw Error(Errc::invalid_argument,
+                fmt::format("{}: this core has no polled commands; build the cluster with polled_commands(true) ({})",
+                            path, monterey::capabilities().reason));
+  }
   File file = co_await open_file(path, options.read_only);
   NvmeNamespace identity = identify_namespace(file.fd(), path);
   require_format(identity);
@@ -475,6 +485,7 @@ Task<std::unique_ptr<NvmeBlockDevice>> NvmeBlockDevice::open(std::string path, N
   shape.transfer_bytes = transfer_limit(identity);
   shape.read_only = options.read_only;
   shape.registered = options.registered_buffers && parts_fit_segments(path);
+  shape.polled = options.polled;
   require_unused(path);
   const LockRange window{shape.first_block * kPageBytes, shape.blocks * kPageBytes};
   FileLock lock =

@@ -41,6 +41,7 @@ struct Kind {
   Where where;
   const char* rung = nullptr;  // of a file
   bool direct = true;
+  bool polled = false;  // of a namespace
 
   bool grows() const { return where != Where::nvme; }
 };
@@ -80,6 +81,7 @@ class BlockDeviceTest : public testing::TestWithParam<Kind> {
       options.first_block = kWindowBegin;
       options.blocks = capacity_blocks;
       options.read_only = read_only;
+      options.polled = GetParam().polled;
       co_return co_await NvmeBlockDevice::open(*test::nvme_path(), options);
     }
     if (GetParam().where == Kind::Where::simulated) {
@@ -356,9 +358,16 @@ INSTANTIATE_TEST_SUITE_P(All, BlockDeviceTest,
                                          Kind{"file_buffered", Where::file, "full", false},
                                          Kind{"memory", Where::memory}, Kind{"simulated", Where::simulated}),
                          [](const auto& kind) { return kind.param.name; });
-INSTANTIATE_TEST_SUITE_P(Nvme, BlockDeviceTest,
-                         testing::ValuesIn(test::nvme_path() ? std::vector<Kind>{{"nvme", Where::nvme}}
-                                                             : std::vector<Kind>{}),
+
+std::vector<Kind> namespaces() {
+  std::vector<Kind> kinds;
+  if (test::nvme_path()) kinds.push_back({.name = "nvme", .where = Where::nvme});
+  if (test::nvme_path() && test::nvme_is_polled()) {
+    kinds.push_back({.name = "nvme_polled", .where = Where::nvme, .polled = true});
+  }
+  return kinds;
+}
+INSTANTIATE_TEST_SUITE_P(Nvme, BlockDeviceTest, testing::ValuesIn(namespaces()),
                          [](const auto& kind) { return kind.param.name; });
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(BlockDeviceTest);
 

@@ -214,7 +214,10 @@ TEST_P(NvmeNamespaceTest, WindowsAreApart) {
 
 TEST_P(NvmeNamespaceTest, AWindowPastTheEndIsRefused) {
   test::on_core(kArena, [&]() -> Task<> {
-    const std::uint64_t all = list_nvme_namespaces().front().bytes / kBlock;
+    std::uint64_t all = 0;
+    for (const NvmeNamespace& one : list_nvme_namespaces()) {
+      if (one.path == GetParam()) all = one.bytes / kBlock;
+    }
     std::string what;
     for (const NvmeBlockDeviceOptions& wrong :
          {NvmeBlockDeviceOptions{.first_block = all}, NvmeBlockDeviceOptions{.first_block = all - 1, .blocks = 2},
@@ -236,6 +239,21 @@ TEST_P(NvmeNamespaceTest, LongTransfersAreCutAndNoneIsLost) {
     std::vector<std::byte> read(400 * kBlock);
     co_await device->read(PageNo(0), read, IoClass::background);
     EXPECT_TRUE(std::memcmp(read.data(), memory.data(), read.size()) == 0);
+  });
+}
+
+// The suite of block devices has what it does where it works.
+TEST_P(NvmeNamespaceTest, PollsOrSaysWhyNot) {
+  test::on_core(kArena, [&]() -> Task<> {
+    const NvmeBlockDeviceOptions polled{.polled = true};
+    if (monterey::capabilities().polled_commands) {
+      co_await open_path(GetParam(), polled);
+    } else {
+      std::string what;
+      EXPECT_EQ(co_await error_of(open_path(GetParam(), polled), &what), Errc::invalid_argument);
+      EXPECT_THAT(what, HasSubstr("Linux 6.1 crashes on them"));
+    }
+    EXPECT_EQ(monterey::capabilities().polled_commands, test::nvme_is_polled());
   });
 }
 

@@ -392,10 +392,13 @@ TEST_P(Clusters, AStormOfCallsEndsInOrder) {
   EXPECT_EQ(ended, 3 * (1 + 3 + 9 + 27 + 81 + 243 + 729));
 }
 
-Task<> command_to(const char* path, std::uint32_t* answer) {
+Task<> command_to(const char* path, std::uint32_t* answer, bool polled = false) {
   const OpenOptions options{.access = FileAccess::read_write};
   File file = co_await File::open(path, options);
+  std::byte memory{};
   DeviceCommand command;
+  command.memory = {&memory, 1};
+  command.polled = polled;
   *answer = co_await file.command(command);
 }
 
@@ -412,6 +415,26 @@ TEST(DeviceCommands, ReachTheDriver) {
       .run();
   if (!on) GTEST_SKIP() << "this kernel or its limits have no device commands";
   EXPECT_EQ(answer, 0u);
+}
+
+// The driver of /dev/null has no queues to ask, and says so: polled commands go another way than those above, and end.
+TEST(DeviceCommands, PolledGoToDriversThatCanBeAsked) {
+  std::uint32_t answer = 1;
+  bool on = false;
+  try {
+    Cluster::builder()
+        .polled_commands(true)
+        .init([&] {
+          on = capabilities().polled_commands;
+          EXPECT_TRUE(on || !capabilities().reason.empty());
+          if (on) spawn(command_to("/dev/null", &answer, true));
+        })
+        .run();
+    if (!on) GTEST_SKIP() << "this kernel or its limits have no polled commands";
+    ADD_FAILURE() << "no error";
+  } catch (const store::Error& error) {
+    EXPECT_EQ(error.os_error(), EOPNOTSUPP) << error.what();
+  }
 }
 
 TEST(DeviceCommands, AreRefusedWhereNobodyAskedForThem) {
