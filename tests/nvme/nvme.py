@@ -13,7 +13,13 @@ import vm
 CONFIGURATIONS = (("6.12", 7, 512), ("6.12", 5, 4096), ("6.1", 5, 512), ("6.1", 7, 4096))
 
 SCRIPT = r"""
-export STORE_TEST_NVME=/dev/ng0n1
+# The kernel numbers namespaces as it meets them, in any order.
+node() { for block in /sys/block/nvme0n*; do [ "$(cat $block/nsid)" = "$1" ] && echo "/dev/ng${block#/sys/block/nvme}"; done; }
+while [ -z "$(node 1)" ] || [ -z "$(node 2)" ] || [ -z "$(node 3)" ]; do sleep 0.05; done
+disk=$(node 1); with_metadata=$(node 2); small=$(node 3)
+block=/dev/nvme${disk#/dev/ng}
+export STORE_TEST_NVME=$disk
+case $(uname -r) in 6.12*) export STORE_TEST_NVME_POLLED=1 ;; esac
 failed=0
 begin() { echo "guest: begin $1"; }
 interrupts() { awk '/nvme/ { for (i = 2; i <= 3; i++) sum += $i } END { print sum + 0 }' /proc/interrupts; }
@@ -35,43 +41,44 @@ for seed in 1 2 3; do
 done
 grep PASSED /tmp/out
 begin quick-start
-expect 0 'hello = world' nvme_quick_start /dev/ng0n1
+expect 0 'hello = world' nvme_quick_start $disk
 begin tool
-expect 3 'holds a store already' store create /dev/ng0n1
-expect 0 '' store create /dev/ng0n1 --overwrite
-expect 0 '' store --device /dev/ng0n1 put greeting hello
-expect 0 '^hello' store get /dev/ng0n1 greeting
+expect 3 'holds a store already' store create $disk
+expect 0 '' store create $disk --overwrite
+expect 0 '' store --device $disk put greeting hello
+expect 0 '^hello' store get $disk greeting
 i=0; while [ $i -lt 2000 ]; do echo "key$i	value $i"; i=$((i + 1)); done > /tmp/records
-expect 0 '' store load /dev/ng0n1 /tmp/records
-expect 0 'ok: ' store check /dev/ng0n1
-expect 0 '2001' store stat /dev/ng0n1
+expect 0 '' store load $disk /tmp/records
+expect 0 'ok: ' store check $disk
+expect 0 '2001' store stat $disk
 expect 0 'a store of 2001 entries' store devices
-expect 0 'ok: ' store backup /dev/ng0n1 /tmp/copy
+expect 0 'ok: ' store backup $disk /tmp/copy
 expect 0 'ok: ' store check /tmp/copy
-expect 0 '' store create /dev/ng0n1 --first-block 20000 --blocks 1000
-expect 0 '' store put /dev/ng0n1 --first-block 20000 --blocks 1000 other window
-expect 0 '2001' store stat /dev/ng0n1
-expect 0 'readrandom' store bench --device /dev/ng0n1 --existing --benchmarks overwrite,readrandom --num 2000
+expect 0 '' store create $disk --first-block 20000 --blocks 1000
+expect 0 '' store put $disk --first-block 20000 --blocks 1000 other window
+expect 0 '2001' store stat $disk
+expect 0 'readrandom' store bench --device $disk --existing --benchmarks overwrite,readrandom --num 2000
 begin bad-input
 expect 3 'not a namespace of an NVMe disk' store stat /dev/nvme0
-expect 3 'the namespace has' store stat /dev/ng0n1 --first-block 100000000
-expect 3 'cannot be opened; give this user' su nobody -c 'store stat /dev/ng0n1'
-dd if=/dev/zero of=/dev/nvme0n1 bs=4096 count=8 conv=notrunc 2>/dev/null
-mkswap /dev/nvme0n1 >/dev/null 2>&1 && swapon /dev/nvme0n1 || fail swapon
-expect 3 'the kernel uses /dev/nvme0n1' store create /dev/ng0n1 --overwrite
-swapoff /dev/nvme0n1
-expect 3 'holds something that is not a store' store create /dev/ng0n1
-expect 0 '' store create /dev/ng0n1 --overwrite
+expect 3 'the namespace has' store stat $disk --first-block 100000000
+expect 3 'its LBA format has 512 bytes of data and 8 of metadata' store create $with_metadata
+expect 3 'block' store create $small
+expect 3 'cannot be opened; give this user' su nobody -c "store stat $disk"
+dd if=/dev/zero of=$block bs=4096 count=8 conv=notrunc 2>/dev/null
+mkswap $block >/dev/null 2>&1 && swapon $block || fail swapon
+expect 3 "the kernel uses $block" store create $disk --overwrite
+swapoff $block
+expect 3 'holds something that is not a store' store create $disk
+expect 0 '' store create $disk --overwrite
 begin goes-away
-store bench /dev/ng0n1 --existing --benchmarks overwrite --num 100000000 --wal per_op >/tmp/out 2>&1 &
-bench=$!
+nvme_power vanish $disk >/tmp/out 2>&1 &
+writer=$!
 # In the midst of its writes: some hundred commands have ended since it opened the disk.
-until ls -l /proc/$bench/fd 2>/dev/null | grep -q ng0n1; do [ -d /proc/$bench ] || break; done
+until ls -l /proc/$writer/fd 2>/dev/null | grep -q "$disk"; do [ -d /proc/$writer ] || break; done
 before=$(interrupts)
-while [ -d /proc/$bench ] && [ $(interrupts) -lt $((before + 300)) ]; do :; done
+while [ -d /proc/$writer ] && [ $(interrupts) -lt $((before + 300)) ]; do :; done
 echo 1 > /sys/class/nvme/nvme0/device/remove
-wait $bench; code=$?
-[ $code -eq 3 ] && grep -q '/dev/ng0n1' /tmp/out || { cat /tmp/out; fail "the bench ended with $code when its disk went away"; }
+wait $writer || { cat /tmp/out; fail "what the store said when its disk went away"; }
 exit $failed
 """
 
@@ -163,7 +170,9 @@ def main():
                 work = Path(folder)
                 kernel = vm.kernel(name, arguments.cache)
                 base = vm.base_archive(kernel, programs, work)
-                disk = vm.Disk(work / "disk.img", mdts=mdts, lba=lba)
+                # The second namespace has metadata, the third is smaller than a store.
+                others = ((16 << 20, ",ms=8"), (16 << 10, ""))
+                disk = vm.Disk(work / "disk.img", mdts=mdts, lba=lba, others=others)
                 ended = vm.boot(kernel, base, SCRIPT, [disk], work, seconds=300)
             took = time.monotonic() - begun
             print(f"    kernel={name} mdts={mdts} lba={lba} result={'ok' if ended.good else 'FAILED'} seconds={took:.1f}", flush=True)

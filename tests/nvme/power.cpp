@@ -2,6 +2,7 @@
 // each durable write puts down on the same disk that it was acknowledged. `replay` builds, from that log, disks as a power cut may
 // have left them: all writes up to the last flush, and of those after it none, all, one, all but one, or any, whole or torn. Each must
 // open, be checked without a finding, and hold every acknowledged write.
+// `vanish` writes until the disk is taken away, and says what the store says then.
 // The log's format: Documentation/admin-guide/device-mapper/log-writes.rst of the Linux kernel.
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -114,6 +116,41 @@ class Load {
   Acknowledged told_{};
   monterey::Mutex turn_;
 };
+
+// --- vanish ---
+
+// The code of what a task throws; nothing if it ends.
+Task<std::optional<Errc>> failure_of(Task<> task) {
+  try {
+    co_await std::move(task);
+  } catch (const Error& error) {
+    fmt::print("{}\n", error.what());
+    co_return error.errc();
+  }
+  co_return std::nullopt;
+}
+
+Task<> put_one(Partition& db, std::uint64_t operation) {
+  co_await db.put(key_of(0, key_number(operation)), value_of(0, operation));
+}
+
+Task<> get_long(Partition& db) { static_cast<void>(co_await db.get("long")); }
+
+Task<> vanish(std::string path, bool* as_promised) {
+  auto device = co_await NvmeBlockDevice::open(path);
+  const CreateOptions create{.overwrite = true};
+  Partition db = co_await Partition::create(std::move(device), config(), create);
+  co_await db.put("long", std::string(8'000, 'x'));  // read past the cache, once it is no longer buffered
+  co_await db.flush();
+  std::optional<Errc> first;
+  for (std::uint64_t operation = 1; !first; ++operation) first = co_await failure_of(put_one(db, operation));
+  const std::optional<Errc> second = co_await failure_of(put_one(db, 1));
+  const std::optional<Errc> read = co_await failure_of(get_long(db));
+  const std::optional<Errc> closed = co_await failure_of(db.close());
+  // What waits for the log when the disk goes is told that its outcome is unknown.
+  *as_promised =
+      first == Errc::poisoned && second == Errc::poisoned && read == Errc::io_error && closed == Errc::poisoned;
+}
 
 // --- replay ---
 
@@ -309,10 +346,20 @@ int run(const std::vector<std::string>& arguments) {
         .run();
     return 0;
   }
+  if (arguments.size() == 2 && arguments[0] == "vanish") {
+    bool as_promised = false;
+    monterey::Cluster::builder()
+        .buffers(config().buffer_config())
+        .device_commands(true)
+        .init([&] { monterey::spawn(vanish(arguments[1], &as_promised)); })
+        .run();
+    fmt::print("{}\n", as_promised ? "as promised" : "not as promised");
+    return as_promised ? 0 : 1;
+  }
   if (arguments.size() == 4 && arguments[0] == "replay") {
     return replay(arguments[1], std::stoull(arguments[2]), std::stoull(arguments[3]));
   }
-  fmt::print(stderr, "usage: nvme_power load DEVICE OPERATIONS [--lie] | replay LOG IMAGES SEED\n");
+  fmt::print(stderr, "usage: nvme_power load DEVICE OPERATIONS [--lie] | vanish DEVICE | replay LOG IMAGES SEED\n");
   return 2;
 }
 

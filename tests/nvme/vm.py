@@ -26,7 +26,11 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /tmp
 mount -t tmpfs tmpfs /tmp
 ip link set lo up 2>/dev/null
-for module in $(cat /modules.txt); do insmod "/modules/$module" || echo "guest: no module $module"; done
+for module in $(cat /modules.txt); do
+  parameters=
+  [ "$module" = nvme.ko ] && parameters=poll_queues=2
+  insmod "/modules/$module" $parameters || echo "guest: no module $module"
+done
 tries=0
 while [ ! -c /dev/ng0n1 ] && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
 sh /script
@@ -216,7 +220,7 @@ class Disk:
     megabytes: int = 256
     mdts: int = 7
     lba: int = 512
-    options: str = ""     # more of the device's
+    others: tuple = ()    # (bytes, options of QEMU's nvme-ns) of further namespaces, from the second on
 
 
 @dataclass
@@ -245,8 +249,14 @@ def boot(kernel_, base, script, disks, work, seconds=BOOT_SECONDS, blocks=()):
             with open(disk.image, "wb") as image:
                 image.truncate(disk.megabytes << 20)
             command += ["-drive", f"file={disk.image},if=none,id=n{number},format=raw,discard=unmap,cache=unsafe"]
-        command += ["-device", f"nvme,serial=vm{number},drive=n{number},mdts={disk.mdts},logical_block_size={disk.lba},"
-                               f"physical_block_size={disk.lba}{disk.options}"]
+        command += ["-device", f"nvme,id=c{number},serial=vm{number},mdts={disk.mdts}", "-device",
+                    f"nvme-ns,drive=n{number},bus=c{number},nsid=1,logical_block_size={disk.lba},physical_block_size={disk.lba}"]
+        for nsid, (bytes_, options) in enumerate(disk.others, start=2):
+            image = Path(f"{disk.image}.{nsid}")
+            with open(image, "wb") as other:
+                other.truncate(bytes_)
+            command += ["-drive", f"file={image},if=none,id=n{number}-{nsid},format=raw,cache=unsafe", "-device",
+                        f"nvme-ns,drive=n{number}-{nsid},bus=c{number},nsid={nsid}{options}"]
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired as error:
