@@ -239,12 +239,13 @@ def parse(words):
     parser.add_argument("--engines", default=",".join(scenarios.ENGINES), help="store,lmdb,rocksdb,wiredtiger")
     parser.add_argument("--rounds", type=int, default=0, help="instead of what the scenario has")
     parser.add_argument("--seconds", type=float, default=0, help="of each run, instead of what the scenario has")
+    parser.add_argument("--device", default="", help="an NVMe namespace like /dev/ng0n1, for the ladder's rung of passthrough; it is only read")
     parser.add_argument("--directory", required=True, help="a folder compare-bench is made in it, and removed afterwards")
     parser.add_argument("--output", required=True, help="the folder for compare.json, compare.md and the plots")
     parser.add_argument("--programs", required=True, help="the folder of the built benchmarks")
     parser.add_argument("--list", action="store_true", help="print the scenarios and their targets, and run nothing")
     options = parser.parse_args(words)
-    options.scale = options.scale or scenarios.QUICK
+    options.scale = dataclasses.replace(options.scale or scenarios.QUICK, device=options.device)
     options.engines = options.engines.split(",")
     for name in options.engines:
         if name not in scenarios.ENGINES:

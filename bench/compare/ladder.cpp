@@ -1,10 +1,13 @@
 // What each step of the I/O path brings, without an engine: random reads of whole blocks of a file, by one rung of the ladder at a time.
 // `bench_ladder --path FILE --rung RUNG --depth N --block BYTES --seconds S` prints one JSON object. Rungs: threads (one thread with
 // pread for each read in flight), uring (plain io_uring), registered (and registered buffers and files), deferred (and SINGLE_ISSUER |
-// DEFER_TASKRUN). Of the rings one thread waits for a sixteenth of the depth at a time.
+// DEFER_TASKRUN), passthrough (the same with NVMe commands to the namespace whose character device --path is). Of the rings one thread
+// waits for a sixteenth of the depth at a time.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <liburing.h>
+#include <linux/nvme_ioctl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,7 +19,9 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <store/nvme_block_device.hpp>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tools/measure/generators.hpp"
@@ -42,22 +47,39 @@ int must(int result, const char* what) {
   return result;
 }
 
+// Newer than Debian 12's headers: Linux 5.19.
+#ifndef NVME_URING_CMD_IO
+#define NVME_URING_CMD_IO _IOWR('N', 0x80, struct nvme_uring_cmd)
+#endif
+constexpr std::uint8_t kNvmeRead = 2;
+
+// A file, or a namespace behind its character device.
 class File {
  public:
-  explicit File(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC)) {
+  explicit File(const std::string& path) {
+    if (store::is_nvme_path(path)) {
+      for (store::NvmeNamespace& space : store::list_nvme_namespaces()) {
+        if (space.path == path) space_ = std::move(space);
+      }
+      if (space_.bytes == 0) throw std::runtime_error(path + ": no namespace that this user may read");
+    }
+    fd_ = ::open(path.c_str(), (is_namespace() ? O_RDONLY : O_RDONLY | O_DIRECT) | O_CLOEXEC);
     struct stat status {};
     if (fd_ < 0 || ::fstat(fd_, &status) != 0)
       throw std::runtime_error(fmt::format("{}: {}", path, std::strerror(errno)));
-    bytes_ = static_cast<std::uint64_t>(status.st_size);
+    bytes_ = is_namespace() ? space_.bytes : static_cast<std::uint64_t>(status.st_size);
   }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
   ~File() { ::close(fd_); }
   int fd() const { return fd_; }
   std::uint64_t bytes() const { return bytes_; }
+  bool is_namespace() const { return space_.bytes != 0; }
+  const store::NvmeNamespace& space() const { return space_; }
 
  private:
-  int fd_;
+  store::NvmeNamespace space_;
+  int fd_ = -1;
   std::uint64_t bytes_ = 0;
 };
 
@@ -105,7 +127,13 @@ class Ring {
         memory_(aligned(std::size_t{options.depth} * options.block)),
         begun_(options.depth) {
     io_uring_params parameters{};
-    if (options.rung == "deferred") parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    const bool is_passthrough = options.rung == "passthrough";
+    if (is_passthrough != file.is_namespace())
+      throw std::runtime_error("passthrough takes a namespace, the other rungs a file");
+    if (is_passthrough || options.rung == "deferred") {
+      parameters.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    }
+    if (is_passthrough) parameters.flags |= IORING_SETUP_SQE128 | IORING_SETUP_CQE32;
     must(io_uring_queue_init_params(options.depth, &ring_, &parameters), "io_uring_queue_init");
     if (options.rung == "uring") return;
     registered_ = true;
@@ -129,7 +157,8 @@ class Ring {
       unsigned reaped = 0;
       io_uring_for_each_cqe(&ring_, head, cqe) {
         ++reaped;
-        if (must(cqe->res, "read") != static_cast<int>(options_.block)) throw std::runtime_error("a short read");
+        const int whole = file_.is_namespace() ? 0 : static_cast<int>(options_.block);
+        if (must(cqe->res, "read") != whole) throw std::runtime_error("a read failed, or was short");
         const auto slot = static_cast<unsigned>(cqe->user_data);
         if (window.counts(begun_[slot])) latencies.record(now - begun_[slot]);
         done_.push_back(slot);
@@ -149,7 +178,9 @@ class Ring {
     io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
     std::byte* const into = memory_.get() + std::size_t{slot} * options_.block;
     const std::uint64_t offset = random_.below(file_.bytes() / options_.block) * options_.block;
-    if (registered_) {
+    if (file_.is_namespace()) {
+      command(sqe, into, offset);
+    } else if (registered_) {
       io_uring_prep_read_fixed(sqe, 0, into, options_.block, offset, 0);
       sqe->flags |= IOSQE_FIXED_FILE;
     } else {
@@ -157,6 +188,24 @@ class Ring {
     }
     sqe->user_data = slot;
     begun_[slot] = now_ns();
+  }
+
+  void command(io_uring_sqe* sqe, std::byte* into, std::uint64_t offset) {
+    nvme_uring_cmd read{};
+    read.opcode = kNvmeRead;
+    read.nsid = file_.space().nsid;
+    read.addr = reinterpret_cast<std::uintptr_t>(into);
+    read.data_len = options_.block;
+    const std::uint64_t lba = offset / file_.space().lba_bytes;
+    read.cdw10 = static_cast<std::uint32_t>(lba);
+    read.cdw11 = static_cast<std::uint32_t>(lba >> 32);
+    read.cdw12 = options_.block / file_.space().lba_bytes - 1;
+    io_uring_prep_rw(IORING_OP_URING_CMD, sqe, 0, nullptr, 0, 0);
+    sqe->flags |= IOSQE_FIXED_FILE;
+    sqe->cmd_op = NVME_URING_CMD_IO;
+    sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+    sqe->buf_index = 0;
+    std::memcpy(sqe->cmd, &read, sizeof read);
   }
 
   const LadderOptions& options_;
@@ -204,8 +253,9 @@ void print(const LadderOptions& options, const measure::Histogram& latencies, co
 int main(int argc, char** argv) {
   comparison::LadderOptions options;
   CLI::App app("One rung of the ladder of I/O paths");
-  app.add_option("--path", options.path, "The file that is read")->required();
-  app.add_option("--rung", options.rung)->check(CLI::IsMember({"threads", "uring", "registered", "deferred"}));
+  app.add_option("--path", options.path, "The file that is read, or a namespace's character device")->required();
+  app.add_option("--rung", options.rung)
+      ->check(CLI::IsMember({"threads", "uring", "registered", "deferred", "passthrough"}));
   app.add_option("--depth", options.depth, "Reads in flight")->check(CLI::PositiveNumber);
   app.add_option("--block", options.block, "Bytes of a read, a multiple of 4096")->check(CLI::PositiveNumber);
   app.add_option("--seconds", options.seconds, "That count");

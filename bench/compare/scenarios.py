@@ -30,6 +30,7 @@ class Scale:
     value_store_bytes: int  # of each store of larger values
     load_seconds: float  # that a load of the slower peers may take
     trials: bool = False  # of a contender's variants; else the first is taken
+    device: str = ""  # the character device of an NVMe namespace that may be read
 
 
 QUICK = Scale("quick", rounds=1, seconds=0.5, warm_up=0.2, cached_keys=300_000, cold_keys=2_000_000, memory=64 * MIB, sustained=(1, 3),
@@ -309,9 +310,11 @@ def values(scale):
 def ladder(scale):
     rungs = (("threads with pread", "threads"), ("io_uring", "uring"), ("+ registered buffers and files", "registered"), ("+ DEFER_TASKRUN", "deferred"))
     for depth in (32, 128):
+        passthrough = Contender("NVMe passthrough", "ladder", options={"rung": "passthrough", "depth": depth, "path": scale.device})
         yield Scenario(
             f"ladder-{depth}", f"The ladder of I/O paths, random reads, {depth} in flight",
-            (*(Contender(name, "ladder", options={"rung": rung, "depth": depth}) for name, rung in rungs), fio(rw="randread", block=4096, depth=depth)), (),
+            (*(Contender(name, "ladder", options={"rung": rung, "depth": depth}) for name, rung in rungs), *((passthrough,) if scale.device else ()),
+             fio(rw="randread", block=4096, depth=depth)), (),
             note="No engine: 4 KiB each, by threads that wait for one read each, or one thread with a ring.")
 
 
