@@ -5,7 +5,7 @@
 
 monterey::Task<> quick_start(std::string path, store::PartitionConfig config) {
   auto device = co_await store::NvmeBlockDevice::open(path);
-  auto db = co_await store::Partition::create(std::move(device), config, {.overwrite = true});
+  auto db = co_await store::Partition::open_or_create(std::move(device), config);
 
   co_await db.put("hello", "world");
   co_await db.flush();

@@ -288,6 +288,10 @@ class OwnFile {
  public:
   explicit OwnFile(const BenchCommand& command) : command_(command) {
     if (command.existing) return;
+    if (command.path.starts_with("/dev/")) {
+      throw Error(Errc::invalid_argument,
+                  command.path + ": bench makes a file; --existing measures the store on a device");
+    }
     const int fd = ::open(command.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 && errno == EEXIST) {
       throw Error(Errc::already_exists,

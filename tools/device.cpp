@@ -1,6 +1,7 @@
 #include "tools/device.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -14,6 +15,10 @@ monterey::Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileB
     const NvmeBlockDeviceOptions options{
         .first_block = window.first_block, .blocks = window.blocks, .read_only = how.read_only};
     co_return co_await NvmeBlockDevice::open(std::move(path), options);
+  }
+  // A file there would lie in memory, and stand in the way of the device when it comes.
+  if (path.starts_with("/dev/") && ::access(path.c_str(), F_OK) != 0) {
+    throw Error(Errc::not_found, fmt::format("{}: no such device", path));
   }
   if (window.first_block != 0 || window.blocks != 0) {
     throw Error(Errc::invalid_argument,

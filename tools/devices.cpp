@@ -29,7 +29,7 @@ monterey::Task<std::string> contents_of(std::string path) {
     co_await db.close();
     co_return holds;
   } catch (const Error& error) {
-    if (error.errc() == Errc::not_a_store) co_return "no store";
+    if (error.errc() == Errc::not_a_store) co_return "no store at its first block";
     co_return fmt::format("unknown: {}", error.what());
   }
 }

@@ -27,6 +27,9 @@ struct Capabilities {
   std::string reason;
 };
 
+// Whether the kernel is Linux of this version or later; false too if it does not say.
+bool linux_is_at_least(int major, int minor);
+
 // Returns what the calling core uses.
 // Requires: a core of a running Cluster.
 const Capabilities& capabilities();

@@ -114,7 +114,7 @@ class ArenaScope {
 
 // Linux 6.12 is known to count the segments of a transfer and not those up to the end of its registered buffer, 6.1 does not.
 std::size_t chunk_bytes(detail::CommandRings commands) {
-  const bool counts_transfers = commands == detail::CommandRings::none || detail::linux_is_at_least(6, 12);
+  const bool counts_transfers = commands == detail::CommandRings::none || linux_is_at_least(6, 12);
   return counts_transfers ? FixedBufs::kChunkBytes : FixedBufs::kCommandChunkBytes;
 }
 

@@ -66,6 +66,8 @@ constexpr std::size_t kLargestPiece = std::size_t{1} << 30;  // Linux moves at m
 constexpr std::size_t kMostPieces = 1024;                    // IOV_MAX
 // A kernel that refuses for now this often in a row means it.
 constexpr unsigned kMostFutileTries = 10'000;
+// A driver says EINTR of a command that it has given up, after half a minute or more.
+constexpr unsigned kMostInterruptedCommands = 5;
 
 bool worth_a_retry(std::int64_t result) { return result == -EINTR || result == -EAGAIN; }
 
@@ -124,9 +126,11 @@ Task<std::uint32_t> run_command(OpenFileRef file, DeviceCommand command, IoClass
     io.flags = buffer ? 1 : 0;
   }
   std::int64_t result = 0;
-  for (unsigned tries = 0; tries < kMostFutileTries; ++tries) {
+  unsigned interrupted = 0;
+  for (unsigned tries = 0; tries < kMostFutileTries && interrupted < kMostInterruptedCommands; ++tries) {
     result = co_await io;
     if (!worth_a_retry(result)) break;
+    if (result == -EINTR) ++interrupted;
   }
   if (result < 0) throw_failed(*file, "command", result);
   co_return static_cast<std::uint32_t>(result);

@@ -42,14 +42,6 @@ IoRung rung_from_environment() {
                      "STORE_IO is '" + std::string(name) + "'; it takes full, nobufs, plain or threads");
 }
 
-bool linux_is_at_least(int major, int minor) {
-  utsname system{};
-  int major_now = 0;
-  int minor_now = 0;
-  if (::uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major_now, &minor_now) != 2) return false;
-  return major_now > major || (major_now == major && minor_now >= minor);
-}
-
 std::unique_ptr<IoBackend> make_backend(Backend wanted, FixedBufs& arena, Capabilities& out, CommandRings commands) {
   return make_backend(wanted, rung_from_environment(), arena, out, commands);
 }
@@ -80,3 +72,15 @@ std::unique_ptr<IoBackend> make_backend(Backend wanted, IoRung highest, FixedBuf
 }
 
 }  // namespace monterey::detail
+
+namespace monterey {
+
+bool linux_is_at_least(int major, int minor) {
+  utsname system{};
+  int major_now = 0;
+  int minor_now = 0;
+  if (::uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major_now, &minor_now) != 2) return false;
+  return major_now > major || (major_now == major && minor_now >= minor);
+}
+
+}  // namespace monterey

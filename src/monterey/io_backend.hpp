@@ -76,8 +76,9 @@ class IoBackend {
   virtual void queue(IoOp& op) noexcept = 0;
   // Submits the foreground operations that are queued, for who will not call turn() at once. A system call if there are any.
   virtual void submit_foreground() noexcept {}
-  // Submits what is queued, all in one call, and completes what has ended. Without `wait_until` it does not wait, and
-  // makes no system call if nothing is queued and nothing has ended; else it waits for a completion, wake() or that
+  // Submits what is queued, all in one call a ring, and completes what has ended. While a polled command is in flight it asks for its end,
+  // by a system call, and does not wait. Else: without `wait_until` it does not wait, and
+  // makes no system call if nothing is queued and nothing has ended; with it, it waits for a completion, wake() or that
   // time (max(): no time). A wake() that came before makes it return at once, so nothing published before a wake() is
   // slept over.
   // Errors: io_error when the kernel refuses the ring altogether.
@@ -174,9 +175,6 @@ enum class IoRung : std::uint8_t {
 // Returns the rung that the environment's STORE_IO (full, nobufs, plain, threads) asks for; full if it is not set.
 // Errors: invalid_argument for another text.
 IoRung rung_from_environment();
-
-// False too if the kernel does not say what it is.
-bool linux_is_at_least(int major, int minor);
 
 // Which rings for commands a core is to have.
 enum class CommandRings : std::uint8_t { none, waited, waited_and_polled };

@@ -107,7 +107,7 @@ UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, 
   probe_operations();
   register_file_table(highest, out);
   register_arena(highest, arena, out);
-  if (commands == CommandRings::waited_and_polled) set_up_polled_ring(arena, out);
+  if (commands == CommandRings::waited_and_polled) set_up_polled_ring(highest, arena, out);
 }
 
 UringBackend::~UringBackend() {
@@ -162,8 +162,12 @@ void UringBackend::set_up_ring(IoRung highest, Capabilities& out, bool large_ent
   io_uring_register_ring_fd(&ring_);  // saves a look-up a call; refused, all works as well
 }
 
-void UringBackend::set_up_polled_ring(FixedBufs& arena, Capabilities& out) {
+void UringBackend::set_up_polled_ring(IoRung highest, const FixedBufs& arena, Capabilities& out) {
   if (!out.device_commands) return;
+  if (highest == IoRung::plain) {
+    add_reason(out, "polled commands: left out by STORE_IO=plain");
+    return;
+  }
   if (!linux_is_at_least(6, 12)) {
     add_reason(out, "polled commands: Linux 6.1 crashes on them, and none before 6.12 has been tried");
     return;
@@ -177,7 +181,13 @@ void UringBackend::set_up_polled_ring(FixedBufs& arena, Capabilities& out) {
   polled_.open = true;
   io_uring_register_ring_fd(&polled_);
   out.polled_commands = true;
-  if (out.registered_buffers) polled_buffers_ = register_chunks(polled_, arena).error == 0;
+  if (!out.registered_buffers) return;
+  const RegisteredChunks registered = register_chunks(polled_, arena);
+  polled_buffers_ = registered.count == arena.chunk_count();
+  if (polled_buffers_) return;
+  io_uring_unregister_buffers(&polled_);  // all or nothing
+  add_reason(out, "registered buffers of polled commands: refused: " + error_text(registered.error) +
+                      " (each ring locks the memory again: ulimit -l)");
 }
 
 void UringBackend::probe_operations() {
@@ -258,6 +268,7 @@ bool UringBackend::goes_to_ring(const IoOp& op) const noexcept {
 
 void UringBackend::submit_foreground() noexcept {
   if (foreground_.empty() || reaping_) return;
+  // What waits behind an operation whose ring is full waits with it, whichever its own is: a full ring empties soon.
   for (; !foreground_.empty() && goes_to_ring(foreground_.front()) && room_for(foreground_.front());
        --foreground_waiting_) {
     push(foreground_.pop());
@@ -433,7 +444,8 @@ void UringBackend::reap(io_uring& ring) noexcept {
 
 void UringBackend::turn(std::optional<TimePoint> wait_until) {
   fill_ring();
-  const bool more_to_submit = (!foreground_.empty() || !background_.empty()) && issued_ + 1 < ring_.cq.ring_entries;
+  const bool more_to_submit = (!foreground_.empty() && room_for(foreground_.front())) ||
+                              (!background_.empty() && room_for(background_.front()));
   // Who waits for a polled command asks for its end, and does not sleep.
   const bool may_sleep = !more_to_submit && polled_issued_ == 0;
   if (wait_until && may_sleep && held() == 0 && !completions_pending()) {

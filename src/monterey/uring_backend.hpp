@@ -44,7 +44,7 @@ class UringBackend final : public IoBackend {
   };
 
   void set_up_ring(IoRung highest, Capabilities& out, bool large_entries);
-  void set_up_polled_ring(FixedBufs& arena, Capabilities& out);
+  void set_up_polled_ring(IoRung highest, const FixedBufs& arena, Capabilities& out);
   void probe_operations();
   void register_arena(IoRung highest, FixedBufs& arena, Capabilities& out);
   void register_file_table(IoRung highest, Capabilities& out);
@@ -68,8 +68,8 @@ class UringBackend final : public IoBackend {
   IoOpQueue foreground_;
   IoOpQueue background_;
   std::size_t in_flight_ = 0;  // queued or issued, wherever
-  std::size_t issued_ =
-      0;  // given to the ring and not reaped; at most its completion entries, so that it cannot overflow
+  // Given to a ring and not reaped; of each ring at most its completion entries, so that it cannot overflow.
+  std::size_t issued_ = 0;
   std::size_t polled_issued_ = 0;       // of issued_, given to polled_
   std::size_t foreground_waiting_ = 0;  // in foreground_
   std::size_t foreground_issued_ = 0;   // of issued_

@@ -135,7 +135,8 @@ class Run {
   // Nothing while the state that was dropped last holds its lock.
   monterey::Task<std::unique_ptr<BlockDevice>> try_open() {
     try {
-      co_return co_await NvmeBlockDevice::open(*nvme_);
+      const NvmeBlockDeviceOptions options{.polled = test::nvme_is_polled()};
+      co_return co_await NvmeBlockDevice::open(*nvme_, options);
     } catch (const Error& error) {
       if (error.errc() != Errc::locked) throw;
       co_return nullptr;

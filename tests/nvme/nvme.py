@@ -41,6 +41,7 @@ for seed in 1 2 3; do
 done
 grep PASSED /tmp/out
 begin quick-start
+dd if=/dev/zero of=$block bs=4096 count=32 conv=notrunc,fsync 2>/dev/null
 expect 0 'hello = world' nvme_quick_start $disk
 begin tool
 expect 3 'holds a store already' store create $disk
@@ -58,11 +59,24 @@ expect 0 '' store create $disk --first-block 20000 --blocks 1000
 expect 0 '' store put $disk --first-block 20000 --blocks 1000 other window
 expect 0 '2001' store stat $disk
 expect 0 'readrandom' store bench --device $disk --existing --benchmarks overwrite,readrandom --num 2000
+begin locks
+mkfifo /tmp/hold
+nvme_power hold $disk 1000 100 </tmp/hold >/tmp/held & holder=$!
+exec 9>/tmp/hold
+until grep -q held /tmp/held; do [ -d /proc/$holder ] || break; done
+expect 3 'another process has it open' store stat $disk
+expect 3 'another process has it open' store create $disk --first-block 1099 --blocks 900
+expect 3 'another process has it open' store stat $block
+expect 0 '' store create $disk --first-block 1100 --blocks 900 --overwrite
+exec 9>&-
+wait $holder || fail hold
+expect 0 '^entries' store stat $disk
 begin bad-input
+expect 3 'no such device' store create /dev/ng7n1
 expect 3 'not a namespace of an NVMe disk' store stat /dev/nvme0
 expect 3 'the namespace has' store stat $disk --first-block 100000000
 expect 3 'its LBA format has 512 bytes of data and 8 of metadata' store create $with_metadata
-expect 3 'block' store create $small
+expect 3 'cannot grow to 8 blocks; it has 4 blocks' store create $small
 expect 3 'cannot be opened; give this user' su nobody -c "store stat $disk"
 dd if=/dev/zero of=$block bs=4096 count=8 conv=notrunc 2>/dev/null
 mkswap $block >/dev/null 2>&1 && swapon $block || fail swapon
@@ -71,7 +85,7 @@ swapoff $block
 expect 3 'holds something that is not a store' store create $disk
 expect 0 '' store create $disk --overwrite
 begin goes-away
-nvme_power vanish $disk >/tmp/out 2>&1 &
+nvme_power vanish $disk ${STORE_TEST_NVME_POLLED:+--polled} >/tmp/out 2>&1 &
 writer=$!
 # In the midst of its writes: some hundred commands have ended since it opened the disk.
 until ls -l /proc/$writer/fd 2>/dev/null | grep -q "$disk"; do [ -d /proc/$writer ] || break; done
@@ -88,6 +102,8 @@ OPERATIONS = 150
 STORE_MEGABYTES = 64
 RECORDS = 50_000  # over some three hundred leaves, so that the sector that cannot be read is one of a leaf
 FEWEST_IMAGES = 600
+FEWEST_INTERVALS = 200  # between flushes
+WRITERS = 4             # of the load
 
 # iotype of blkdebug | what the guest runs, and what it must say.
 FAULTS = (("read", "store check /dev/ng0n1", "unrecovered read error (0x281)"),
@@ -129,6 +145,9 @@ def cut_power(kernel, base, programs, work, seed):
         booted(kernel, base, script, vm.Disk(image), work, blocks)
         replayed = subprocess.run([str(replayer), "replay", str(log), str(FEWEST_IMAGES), str(seed)], capture_output=True, text=True)
         print(f"    power cuts{', flushes dropped' if lie else ''}: {replayed.stdout.strip()}", flush=True)
+        counts = dict(field.split("=") for field in replayed.stdout.split() if "=" in field)
+        if not lie and (int(counts["intervals"]) < FEWEST_INTERVALS or int(counts["acknowledged"]) != OPERATIONS * WRITERS):
+            raise Failed(f"the log of writes is not all of them: {replayed.stdout}")
         if replayed.returncode != (1 if lie else 0):
             raise Failed(f"replay ended with {replayed.returncode}\n{replayed.stderr[-5000:]}")
 

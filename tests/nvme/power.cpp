@@ -2,7 +2,7 @@
 // each durable write puts down on the same disk that it was acknowledged. `replay` builds, from that log, disks as a power cut may
 // have left them: all writes up to the last flush, and of those after it none, all, one, all but one, or any, whole or torn. Each must
 // open, be checked without a finding, and hold every acknowledged write.
-// `vanish` writes until the disk is taken away, and says what the store says then.
+// `vanish` writes until the disk is taken away, and says what the store says then. `hold` has a window open.
 // The log's format: Documentation/admin-guide/device-mapper/log-writes.rst of the Linux kernel.
 #include <fmt/format.h>
 
@@ -13,6 +13,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -136,8 +137,9 @@ Task<> put_one(Partition& db, std::uint64_t operation) {
 
 Task<> get_long(Partition& db) { static_cast<void>(co_await db.get("long")); }
 
-Task<> vanish(std::string path, bool* as_promised) {
-  auto device = co_await NvmeBlockDevice::open(path);
+Task<> vanish(std::string path, bool polled, bool* as_promised) {
+  const NvmeBlockDeviceOptions options{.polled = polled};
+  auto device = co_await NvmeBlockDevice::open(path, options);
   const CreateOptions create{.overwrite = true};
   Partition db = co_await Partition::create(std::move(device), config(), create);
   co_await db.put("long", std::string(8'000, 'x'));  // read past the cache, once it is no longer buffered
@@ -150,6 +152,18 @@ Task<> vanish(std::string path, bool* as_promised) {
   // What waits for the log when the disk goes is told that its outcome is unknown.
   *as_promised =
       first == Errc::poisoned && second == Errc::poisoned && read == Errc::io_error && closed == Errc::poisoned;
+}
+
+// --- hold ---
+
+// Has a window open until its input ends.
+Task<> hold(std::string path, std::uint64_t first_block, std::uint64_t blocks) {
+  const NvmeBlockDeviceOptions options{.first_block = first_block, .blocks = blocks};
+  const auto device = co_await NvmeBlockDevice::open(path, options);
+  fmt::print("held\n");
+  std::fflush(stdout);
+  while (std::getchar() != EOF) {
+  }
 }
 
 // --- replay ---
@@ -331,7 +345,8 @@ int replay(const std::string& log, std::uint64_t images, std::uint64_t seed) {
       acknowledge(write, before);
     }
   }
-  fmt::print("intervals={} images={} violations={} seed={}\n", intervals.size(), built, violations, seed);
+  fmt::print("intervals={} acknowledged={} images={} violations={} seed={}\n", intervals.size(),
+             std::accumulate(before.begin(), before.end(), std::uint64_t{0}), built, violations, seed);
   return violations == 0 ? 0 : 1;
 }
 
@@ -346,12 +361,14 @@ int run(const std::vector<std::string>& arguments) {
         .run();
     return 0;
   }
-  if (arguments.size() == 2 && arguments[0] == "vanish") {
+  if (arguments.size() >= 2 && arguments[0] == "vanish") {
     bool as_promised = false;
+    const bool polled = arguments.size() > 2 && arguments[2] == "--polled";
     monterey::Cluster::builder()
         .buffers(config().buffer_config())
         .device_commands(true)
-        .init([&] { monterey::spawn(vanish(arguments[1], &as_promised)); })
+        .polled_commands(polled)
+        .init([&] { monterey::spawn(vanish(arguments[1], polled, &as_promised)); })
         .run();
     fmt::print("{}\n", as_promised ? "as promised" : "not as promised");
     return as_promised ? 0 : 1;
@@ -359,7 +376,16 @@ int run(const std::vector<std::string>& arguments) {
   if (arguments.size() == 4 && arguments[0] == "replay") {
     return replay(arguments[1], std::stoull(arguments[2]), std::stoull(arguments[3]));
   }
-  fmt::print(stderr, "usage: nvme_power load DEVICE OPERATIONS [--lie] | vanish DEVICE | replay LOG IMAGES SEED\n");
+  if (arguments.size() == 4 && arguments[0] == "hold") {
+    monterey::Cluster::builder()
+        .device_commands(true)
+        .init([&] { monterey::spawn(hold(arguments[1], std::stoull(arguments[2]), std::stoull(arguments[3]))); })
+        .run();
+    return 0;
+  }
+  fmt::print(stderr,
+             "usage: nvme_power load DEVICE OPERATIONS [--lie] | vanish DEVICE [--polled] | hold DEVICE FIRST BLOCKS | "
+             "replay LOG IMAGES SEED\n");
   return 2;
 }
 

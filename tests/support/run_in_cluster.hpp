@@ -18,6 +18,7 @@ inline void run_in_cluster(monterey::BufferConfig buffers, std::function<montere
       .backend(backend)
       .pin(false)
       .device_commands(nvme_path().has_value())
+      .polled_commands(nvme_path().has_value())
       .init([&make_task] { monterey::spawn(make_task()); })
       .run();
 }

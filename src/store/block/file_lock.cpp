@@ -32,6 +32,14 @@ bool excludes(const Holder& a, const Holder& b) {
   return meets && (a.mode == LockMode::exclusive || b.mode == LockMode::exclusive);
 }
 
+// What a lock is of: an inode, or, however many nodes there are of it, a device.
+using Identity = std::pair<dev_t, ino_t>;
+
+Identity identity_of(const struct stat& info) {
+  const bool is_device = S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode);
+  return is_device ? Identity{info.st_rdev, S_ISCHR(info.st_mode) ? 1 : 0} : Identity{info.st_dev, info.st_ino};
+}
+
 // The files this process has open. Cores open devices of their own, hence the mutex.
 class InodeTable {
  public:
@@ -101,19 +109,20 @@ FileLock& FileLock::operator=(FileLock&& other) noexcept {
 std::optional<FileLock> FileLock::try_acquire(int fd, LockMode mode, const std::string& path, LockRange range) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) throw Error::from_errno(errno, path + ": cannot look at the open file");
-  if (!InodeTable::instance().enter(info.st_dev, info.st_ino, Holder{range, mode})) {
+  const auto [device, inode] = identity_of(info);
+  if (!InodeTable::instance().enter(device, inode, Holder{range, mode})) {
     throw Error(Errc::locked, path + ": already open in this process; a store is opened once and shared");
   }
   FileLock lock;
   lock.fd_ = fd;
   lock.mode_ = mode;
   lock.range_ = range;
-  lock.device_ = info.st_dev;
-  lock.inode_ = info.st_ino;
+  lock.device_ = device;
+  lock.inode_ = inode;
   const int failure = set_lock(fd, mode == LockMode::exclusive ? F_WRLCK : F_RDLCK, range);
   if (failure == 0) return lock;
   lock.fd_ = -1;
-  InodeTable::instance().leave(info.st_dev, info.st_ino, Holder{range, mode});
+  InodeTable::instance().leave(device, inode, Holder{range, mode});
   if (failure == EAGAIN || failure == EACCES) return std::nullopt;
   throw Error::from_errno(failure, path + ": cannot lock the file");
 }

@@ -7,10 +7,12 @@
 #include <linux/nvme_ioctl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <filesystem>
@@ -22,6 +24,7 @@
 #include <monterey/capabilities.hpp>
 #include <monterey/file.hpp>
 #include <monterey/fixed_bufs.hpp>
+#include <monterey/time.hpp>
 #include <monterey/when_all.hpp>
 #include <store/error.hpp>
 
@@ -49,7 +52,12 @@ constexpr std::size_t kMostTransferBytes = monterey::kBackgroundBytesPerTurn;
 constexpr std::uint64_t kMostTrimmed = std::uint64_t{1}
                                        << 20;  // blocks of one command, whose logical blocks are counted by 32 bits
 
-constexpr int kMostTries = 5;  // of a command whose failure may be passing
+// Of a command whose failure may be passing, and between them.
+constexpr int kMostTries = 5;
+constexpr std::chrono::milliseconds kBetweenTries{100};
+
+constexpr std::chrono::milliseconds kClaimPoll{5};
+constexpr std::chrono::milliseconds kClaimPatience{500};
 
 constexpr const char* kGrant =
     "give this user read and write permission on it (a udev rule) and, before Linux 6.2, CAP_SYS_ADMIN; see "
@@ -66,6 +74,29 @@ monterey::DeviceCommand device_command(const nvme_uring_cmd& io, std::span<const
 
 bool is_permission(int os_error) { return os_error == EACCES || os_error == EPERM; }
 
+// The name of the block device beside a character device: nvme0n1 of /dev/ng0n1, whatever the node is called. Empty if the kernel does
+// not say.
+std::string block_name(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0 || !S_ISCHR(info.st_mode)) return {};
+  std::error_code failure;
+  const auto link = std::filesystem::read_symlink(
+      fmt::format("/sys/dev/char/{}:{}", major(info.st_rdev), minor(info.st_rdev)), failure);
+  const std::string name = link.filename();
+  return !failure && name.starts_with("ng") ? "nvme" + name.substr(2) : std::string();
+}
+
+// The names in a directory of the kernel's; none if it cannot be read.
+std::vector<std::string> names_in(const char* directory) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  std::filesystem::directory_iterator at(directory, failure);
+  for (; !failure && at != std::filesystem::directory_iterator(); at.increment(failure)) {
+    names.push_back(at->path().filename());
+  }
+  return names;
+}
+
 class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
  public:
   struct Shape {
@@ -77,8 +108,25 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     bool polled = false;
   };
 
-  NvmeBlockDeviceImpl(NvmeNamespace identity, File file, FileLock lock, Shape shape)
-      : identity_(std::move(identity)), file_(std::move(file)), lock_(std::move(lock)), shape_(shape) {}
+  NvmeBlockDeviceImpl(NvmeNamespace identity, File file, Shape shape)
+      : identity_(std::move(identity)), file_(std::move(file)), shape_(shape) {}
+
+  // Locks the window, against who has the namespace open by its character device and, as far as this user may, by its block device.
+  Task<> lock() {
+    const LockMode mode = shape_.read_only ? LockMode::shared : LockMode::exclusive;
+    const LockRange window{shape_.first_block * kPageBytes, shape_.blocks * kPageBytes};
+    lock_ = co_await FileLock::acquire(file_.fd(), mode, name(), window);
+    const std::string block = block_name(name());
+    if (block.empty()) co_return;
+    monterey::OpenOptions options;
+    options.access = shape_.read_only ? monterey::FileAccess::read_only : monterey::FileAccess::read_write;
+    try {
+      block_file_ = co_await File::open("/dev/" + block, options);
+    } catch (const Error&) {
+      co_return;  // not this user's: docs/nvme.md says what is not seen then
+    }
+    block_lock_ = co_await FileLock::acquire(block_file_.fd(), mode, "/dev/" + block, window);
+  }
 
   ~NvmeBlockDeviceImpl() override { STORE_ASSERT(in_flight_ == 0); }
 
@@ -169,8 +217,8 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     FixedBufs* const arena = FixedBufs::current_if_any();
     if (!shape_.registered || arena == nullptr || arena->free_bytes() < kPageBytes) co_return;
     const monterey::FixedBuf memory = arena->allocate(kPageBytes);
-    shape_.registered = arena->index_of(memory.data(), kPageBytes).has_value();
-    if (!shape_.registered) co_return;
+    // With more memory than can be registered this piece may be of the rest.
+    if (!arena->index_of(memory.data(), kPageBytes)) co_return;
     const bool works = co_await takes_registered(memory.span());
     shape_.registered = works;
   }
@@ -240,12 +288,16 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     }
   }
 
-  // Returns the disk's status. One that it says may go away by itself is asked for again, as the block layer would.
+  // Returns the disk's status. One that may go away by itself is asked for again, after a while, as the block layer would.
   Task<std::uint32_t> run(nvme_uring_cmd io, std::span<const std::byte> memory, IoClass io_class) {
-    std::uint32_t status = 0;
-    for (int tries = 0; tries < kMostTries; ++tries) {
+    std::uint32_t status = co_await run_once(io, memory, io_class);
+    for (int tries = 1; tries < kMostTries && nvme::is_transient(status); ++tries) {
+      try {
+        co_await monterey::sleep_for(kBetweenTries);
+      } catch (const Error&) {
+        break;  // the core is stopping
+      }
       status = co_await run_once(io, memory, io_class);
-      if (status == 0 || !nvme::is_transient(status)) break;
     }
     co_return status;
   }
@@ -288,7 +340,9 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
 
   const NvmeNamespace identity_;
   File file_;
-  FileLock lock_;  // after file_: released before the descriptor is closed
+  File block_file_;  // of the namespace's block device, if this user may open it: only to hold its lock
+  FileLock lock_;    // after the files: released before the descriptors are closed
+  FileLock block_lock_;
   Shape shape_;
   std::uint32_t in_flight_ = 0;
 };
@@ -337,14 +391,6 @@ NvmeNamespace identify_namespace(int fd, const std::string& path) {
   return space;
 }
 
-// The name of the block device beside a character device: nvme0n1 of /dev/ng0n1. Empty if the path has no such name.
-std::string block_name(const std::string& path) {
-  std::error_code ignored;
-  const std::filesystem::path whole = std::filesystem::canonical(path, ignored);
-  const std::string name = (ignored ? std::filesystem::path(path) : whole).filename();
-  return name.starts_with("ng") ? "nvme" + name.substr(2) : std::string();
-}
-
 // A limit of the kernel's for the namespace, or nothing where it does not say.
 std::optional<std::uint64_t> queue_limit(const std::string& block, const char* name) {
   std::ifstream file("/sys/class/block/" + block + "/queue/" + name);
@@ -371,7 +417,9 @@ bool is_in_use(const std::string& block) {
   std::ifstream(folder / "dev") >> number;  // major:minor
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
-    if (line.find(" " + number + " ") != std::string::npos) return true;
+    if (!number.empty() && line.find(" " + number + " ") != std::string::npos) return true;
+    // Some file systems (btrfs) show a number of their own there, and the device at the end.
+    if (line.find(" /dev/" + block + " ") != std::string::npos) return true;
   }
   std::ifstream swaps("/proc/swaps");
   for (std::string line; std::getline(swaps, line);) {
@@ -380,19 +428,28 @@ bool is_in_use(const std::string& block) {
   return false;
 }
 
-// Refuses a namespace whose block device, or a partition of it, the kernel uses.
-void require_unused(const std::string& path) {
-  const std::string block = block_name(path);
-  if (block.empty()) return;
+// Whether somebody has a block device for itself, as far as this user may ask.
+bool is_claimed(const std::string& block) {
   const int fd = ::open(("/dev/" + block).c_str(), O_RDONLY | O_EXCL | O_CLOEXEC);
-  bool in_use = fd < 0 && errno == EBUSY;
-  if (fd >= 0) ::close(fd);
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/class/block", ignored)) {
-    const std::string name = entry.path().filename();
+  if (fd < 0) return errno == EBUSY;
+  ::close(fd);
+  return false;
+}
+
+// Refuses a namespace whose block device, or a partition of it, the kernel uses.
+Task<> require_unused(const std::string& path) {
+  const std::string block = block_name(path);
+  if (block.empty()) co_return;
+  // With patience: another store that asks at the same moment has it for that moment.
+  bool in_use = is_claimed(block);
+  for (auto waited = std::chrono::milliseconds(0); in_use && waited < kClaimPatience; waited += kClaimPoll) {
+    co_await monterey::sleep_for(kClaimPoll);
+    in_use = is_claimed(block);
+  }
+  for (const std::string& name : names_in("/sys/class/block")) {
     if (name == block || name.starts_with(block + "p")) in_use = in_use || is_in_use(name);
   }
-  if (!in_use) return;
+  if (!in_use) co_return;
   throw Error(Errc::locked,
               fmt::format("{}: the kernel uses /dev/{} (mounted, swap, or part of a volume); unmount it first, "
                           "or name another namespace",
@@ -484,30 +541,28 @@ Task<std::unique_ptr<NvmeBlockDevice>> NvmeBlockDevice::open(std::string path, N
   shape.blocks = window_blocks(identity, options);
   shape.transfer_bytes = transfer_limit(identity);
   shape.read_only = options.read_only;
-  shape.registered = options.registered_buffers && parts_fit_segments(path);
+  // Linux 5.19 takes none; try_out() looks where it can.
+  shape.registered = options.registered_buffers && monterey::linux_is_at_least(6, 0) && parts_fit_segments(path);
   shape.polled = options.polled;
-  require_unused(path);
-  const LockRange window{shape.first_block * kPageBytes, shape.blocks * kPageBytes};
-  FileLock lock =
-      co_await FileLock::acquire(file.fd(), options.read_only ? LockMode::shared : LockMode::exclusive, path, window);
-  auto device = std::make_unique<NvmeBlockDeviceImpl>(std::move(identity), std::move(file), std::move(lock), shape);
+  co_await require_unused(path);
+  auto device = std::make_unique<NvmeBlockDeviceImpl>(std::move(identity), std::move(file), shape);
+  co_await device->lock();
   co_await device->try_out();
   co_return device;
 }
 
 std::vector<NvmeNamespace> list_nvme_namespaces() {
   std::vector<NvmeNamespace> spaces;
-  std::error_code failure;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/class/nvme-generic", failure)) {
+  for (const std::string& name : names_in("/sys/class/nvme-generic")) {
     NvmeNamespace space;
-    space.path = "/dev/" + entry.path().filename().string();
+    space.path = "/dev/" + name;
     const int fd = ::open(space.path.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
       try {
         space = identify_namespace(fd, space.path);
       } catch (const Error&) {
         space = NvmeNamespace();
-        space.path = "/dev/" + entry.path().filename().string();
+        space.path = "/dev/" + name;
       }
       ::close(fd);
     }

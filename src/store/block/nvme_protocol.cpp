@@ -69,6 +69,8 @@ constexpr std::array kStatusNames{
     StatusName{0x371, "aborted by the host"},
 };
 constexpr std::uint32_t kTypeAndCode = 0x7ff;
+// Data transfer error, internal error, aborted with its queue, command interrupted, namespace not ready.
+constexpr std::array<std::uint32_t, 5> kTransient{0x004, 0x006, 0x008, 0x021, 0x082};
 constexpr std::uint32_t kDoNotRetry = 0x4000;
 constexpr std::uint32_t kCapacityExceeded = 0x081;
 
@@ -131,8 +133,8 @@ std::string status_text(std::uint32_t status) {
 
 bool is_transient(std::uint32_t status) {
   const std::uint32_t what = status & kTypeAndCode;
-  const bool is_media_error = what >= 0x280 && what < 0x300;  // the disk has tried by itself
-  return (status & kDoNotRetry) == 0 && !is_media_error;
+  const bool is_of_path = what >= 0x300 && what < 0x400;
+  return (status & kDoNotRetry) == 0 && (is_of_path || std::ranges::find(kTransient, what) != kTransient.end());
 }
 
 bool is_capacity_exceeded(std::uint32_t status) { return (status & kTypeAndCode) == kCapacityExceeded; }

@@ -34,6 +34,23 @@ T random_value() {
   return value;
 }
 
+// Some file systems leave the first blocks of a disk alone and begin at 32 or 64 KiB. In front of that is what a create() that was cut
+// off may have written.
+monterey::Task<> require_nothing_behind(BlockDevice& device) {
+  constexpr std::uint64_t kFirst = 8;
+  constexpr std::uint64_t kEnd = 32;
+  const std::uint64_t end = std::min(kEnd, device.size_blocks());
+  if (end <= kFirst) co_return;
+  const std::size_t bytes = (end - kFirst) * kPageBytes;
+  const auto memory = allocate_aligned(bytes);
+  co_await device.read(PageNo(kFirst), std::span<std::byte>(memory.get(), bytes), monterey::IoClass::foreground);
+  if (std::all_of(memory.get(), memory.get() + bytes, [](std::byte b) { return b == std::byte{0}; })) co_return;
+  throw Error(Errc::not_a_store,
+              fmt::format("{}: not a store: its first blocks are empty, but something lies behind them, perhaps a file "
+                          "system, or a store whose replacement was cut off; check the path, or create with overwrite",
+                          device.name()));
+}
+
 }  // namespace
 
 monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
@@ -58,6 +75,7 @@ monterey::Task<MetaSlots> read_meta_slots(BlockDevice& device) {
   const bool all_read = std::ranges::all_of(unreadable, [](const std::string& what) { return what.empty(); });
   if (all_read && there == kMetaBytes &&
       std::all_of(memory.get(), memory.get() + kMetaBytes, [](std::byte b) { return b == std::byte{0}; })) {
+    co_await require_nothing_behind(device);
     slots.blank = true;
     co_return std::move(slots);
   }
