@@ -45,10 +45,11 @@ monterey::Task<> require_nothing_behind(BlockDevice& device) {
   const auto memory = allocate_aligned(bytes);
   co_await device.read(PageNo(kFirst), std::span<std::byte>(memory.get(), bytes), monterey::IoClass::foreground);
   if (std::all_of(memory.get(), memory.get() + bytes, [](std::byte b) { return b == std::byte{0}; })) co_return;
-  throw Error(Errc::not_a_store,
-              fmt::format("{}: not a store: its first blocks are empty, but something lies behind them, perhaps a file "
-                          "system, or a store whose replacement was cut off; check the path, or create with overwrite",
-                          device.name()));
+  throw Error(
+      Errc::not_a_store,
+      fmt::format("{}: not a store: no meta page is there, but something lies behind, perhaps a file system, or a "
+                  "store whose replacement was cut off; check the path, or create with overwrite",
+                  device.name()));
 }
 
 }  // namespace
