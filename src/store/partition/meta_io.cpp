@@ -43,13 +43,21 @@ monterey::Task<> require_nothing_behind(BlockDevice& device) {
   if (end <= kFirst) co_return;
   const std::size_t bytes = (end - kFirst) * kPageBytes;
   const auto memory = allocate_aligned(bytes);
-  co_await device.read(PageNo(kFirst), std::span<std::byte>(memory.get(), bytes), monterey::IoClass::foreground);
-  if (std::all_of(memory.get(), memory.get() + bytes, [](std::byte b) { return b == std::byte{0}; })) co_return;
+  bool is_read = true;
+  try {
+    co_await device.read(PageNo(kFirst), std::span<std::byte>(memory.get(), bytes), monterey::IoClass::foreground);
+  } catch (const Error& error) {
+    if (error.errc() != Errc::io_error) throw;
+    is_read = false;  // nobody knows that it is empty; salvage goes on past it
+  }
+  const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+  if (is_read && std::all_of(memory.get(), memory.get() + bytes, is_zero)) co_return;
   throw Error(
       Errc::not_a_store,
-      fmt::format("{}: not a store: no meta page is there, but something lies behind, perhaps a file system, or a "
-                  "store whose replacement was cut off; check the path, or create with overwrite",
-                  device.name()));
+      fmt::format(
+          "{}: not a store: no meta page is there, but something lies behind, or cannot be read, "
+          "perhaps a file system, or a store whose replacement was cut off; check the path, or create with overwrite",
+          device.name()));
 }
 
 }  // namespace

@@ -200,6 +200,25 @@ TEST(Salvage, WithoutAnythingButLeavesTakesTheNewest) {
   });
 }
 
+// Neither do blocks near the meta pages that cannot be read keep it from the rest.
+TEST(Salvage, GoesOnWithoutMetaPagesPastWhatCannotBeRead) {
+  on_core(kArena, [&]() -> monterey::Task<> {
+    const auto disk = std::make_shared<MemDisk>();
+    Model model;
+    co_await make_store(disk, model);
+    for (std::uint32_t block = 0; block < kMetaBlocks; ++block) {
+      std::ranges::fill(disk->block(PageNo(block)), std::byte{0});
+    }
+    disk->on_operation = [](const test::Operation& operation) -> std::optional<Error> {
+      if (operation.op != test::DeviceOp::read || !operation.covers(PageNo(20))) return std::nullopt;
+      return Error::from_errno(EIO, "block 20");
+    };
+    const Rescued rescued = co_await rescue(disk);
+    EXPECT_TRUE(rescued.tells("no meta page"));
+    EXPECT_GT(rescued.model.size(), 6'000u);
+  });
+}
+
 TEST(Salvage, AppliesTheLogAsFarAsItIsWhole) {
   on_core(kArena, [&]() -> monterey::Task<> {
     const auto disk = std::make_shared<MemDisk>();
