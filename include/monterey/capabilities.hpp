@@ -19,6 +19,7 @@ struct Capabilities {
   bool defer_taskrun = false;
   bool registered_buffers = false;  // the whole arena is registered (true only if there is an arena)
   bool registered_files = false;
+  bool ring_wakes = false;  // cores wake others by messages between rings (MSG_RING), else by an eventfd
   // File::command() works (true only if Cluster::builder().device_commands() asked for it).
   bool device_commands = false;
   // Such commands may be polled (true only if Cluster::builder().polled_commands() asked for it).

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <monterey/capabilities.hpp>
 #include <utility>
@@ -95,6 +96,14 @@ class Cluster {
 // The calling core's number, from 0, and how many there are. Errors: invalid_argument outside a core.
 unsigned current_core();
 unsigned core_count();
+
+// What the calling core has done for others since the cluster began.
+struct CoreCounters {
+  std::uint64_t messages = 0;  // sent to other cores
+  std::uint64_t wakes = 0;     // of cores that slept, by a system call or an entry in this core's ring
+};
+// Errors: invalid_argument outside a core.
+CoreCounters core_counters();
 
 // Ends the cluster: on every core, waits on timers, events, semaphores and channels throw Errc::aborted from its next
 // turn on; operations on files complete. An `aborted` that then escapes a task is no error of run(). A task that

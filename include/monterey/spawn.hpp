@@ -245,14 +245,28 @@ class RemoteCall final : public RemoteCallBase {
 };
 
 template <class T, class Fn>
-Task<T> call_on(unsigned core, Fn fn) {
+Task<T> send_call(unsigned core, Fn fn) {
   co_return co_await RemoteCall<T, Fn>(core, fn);
 }
 
-// Errors: invalid_argument if the cluster has no such core.
-void require_core(unsigned core);
+// Errors: invalid_argument if the cluster has no such core; `caller` is named in the text.
+void require_core(unsigned core, const char* caller);
+
+// Makes what this core has sent visible to the others now, not at the end of the slice: for who goes on working.
+// Requires: who sent it is suspended.
+void publish_messages() noexcept;
 
 }  // namespace detail
+
+// Runs `fn() -> Task<T>` on a core as a part of this task, and awaits to its result: one message there and one back, nothing if it is
+// this core. What is said of spawn_on() holds, but that nothing runs beside. Errors: those of spawn_on() and of fn's task.
+template <class Fn>
+auto call_on(unsigned core, Fn fn) -> Task<typename std::invoke_result_t<Fn&>::value_type> {
+  using T = typename std::invoke_result_t<Fn&>::value_type;
+  detail::require_core(core, "call_on");
+  if (core == detail::Reactor::current().core()) co_return co_await fn();
+  co_return co_await detail::RemoteCall<T, Fn>(core, fn);
+}
 
 // Runs `fn() -> Task<T>` on another core (or this one) and brings its result back. It begins in the foreground on another core, on this one in the caller's class. `fn` is kept here until the task
 // has ended, so a capturing lambda may be the coroutine; it is called there. Inside an await expression with g++ 12
@@ -261,8 +275,8 @@ void require_core(unsigned core);
 template <class Fn>
 auto spawn_on(unsigned core, Fn fn) -> JoinHandle<typename std::invoke_result_t<Fn&>::value_type> {
   using T = typename std::invoke_result_t<Fn&>::value_type;
-  detail::require_core(core);
-  return spawn(detail::call_on<T, Fn>(core, std::move(fn)));
+  detail::require_core(core, "spawn_on");
+  return spawn(detail::send_call<T, Fn>(core, std::move(fn)));
 }
 
 }  // namespace monterey

@@ -192,6 +192,11 @@ unsigned current_core() { return detail::Reactor::require_current("current_core"
 
 unsigned core_count() { return detail::Reactor::require_current("core_count").group().cores(); }
 
+CoreCounters core_counters() {
+  detail::Reactor& reactor = detail::Reactor::require_current("core_counters");
+  return reactor.group().counters(reactor.core());
+}
+
 void request_shutdown() { detail::Reactor::require_current("request_shutdown").request_shutdown(); }
 
 bool shutdown_requested() { return detail::Reactor::require_current("shutdown_requested").stopping(); }

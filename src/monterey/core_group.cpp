@@ -56,6 +56,7 @@ CoreGroup::CoreGroup(unsigned cores) : cores_(cores), user_(cores), live_(cores)
 
 void CoreGroup::send(unsigned from, unsigned to, CoreMessage& message) noexcept {
   message.from = from;
+  ++cores_[from].counters.messages;
   queue(from, to).append(message);
   cores_[from].dirty = true;
 }
@@ -66,10 +67,14 @@ void CoreGroup::publish(unsigned from) noexcept {
   for (unsigned to = 0; to < cores(); ++to) {
     MessageQueue& messages = queue(from, to);
     if (!messages.has_unpublished()) continue;
-    if (messages.publish()) cores_[to].backend->wake();
+    if (messages.publish()) wake(from, to);
     left_over |= messages.has_unpublished();
   }
   cores_[from].dirty = left_over;
+}
+
+void CoreGroup::wake(unsigned from, unsigned to) noexcept {
+  if (cores_[to].backend->wake_from(*cores_[from].backend)) ++cores_[from].counters.wakes;
 }
 
 void CoreGroup::post(unsigned to, CoreMessage& message) noexcept {
@@ -84,7 +89,11 @@ void CoreGroup::post(unsigned to, CoreMessage& message) noexcept {
 
 void CoreGroup::deliver(unsigned core) noexcept {
   for (unsigned from = 0; from < cores(); ++from) {
-    if (from != core && queue(from, core).deliver()) cores_[from].backend->wake();
+    if (from == core) continue;
+    MessageQueue& messages = queue(from, core);
+    if (messages.empty()) continue;
+    cores_[core].backend->expect_wake();
+    if (messages.deliver()) wake(core, from);
   }
   if (cores_[core].posted.load(std::memory_order_relaxed) == nullptr) return;
   CoreMessage* newest = cores_[core].posted.exchange(nullptr, std::memory_order_acquire);

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <monterey/cluster.hpp>
 #include <monterey/detail/reactor.hpp>
 #include <mutex>
 #include <vector>
@@ -34,7 +35,9 @@ class MessageQueue {
   // made room.
   bool publish() noexcept;
 
-  // Consumer. Delivers what was published. Returns whether the producer waits for room and must be woken.
+  // Consumer.
+  bool empty() const noexcept { return head_.load(std::memory_order_relaxed) == tail_.load(std::memory_order_acquire); }
+  // Delivers what was published. Returns whether the producer waits for room and must be woken.
   bool deliver() noexcept;
 
  private:
@@ -59,6 +62,7 @@ class CoreGroup {
   // Queues a message; publish(from) makes all that `from` has queued visible and wakes each receiver once.
   void send(unsigned from, unsigned to, CoreMessage& message) noexcept;
   void publish(unsigned from) noexcept;
+  CoreCounters counters(unsigned core) const noexcept { return cores_[core].counters; }
   // Queues a message from a thread that is no core of the group.
   void post(unsigned to, CoreMessage& message) noexcept;
   // Delivers what others have sent to `core`, on its thread.
@@ -87,10 +91,14 @@ class CoreGroup {
   struct alignas(64) Core {
     IoBackend* backend = nullptr;
     std::atomic<CoreMessage*> posted{nullptr};  // a stack: newest first
-    bool dirty = false;                         // has messages to publish; of the core's own thread
+    // Of the core's own thread.
+    bool dirty = false;  // has messages to publish
+    CoreCounters counters;
   };
 
   MessageQueue& queue(unsigned from, unsigned to) noexcept { return *queues_[from * cores_.size() + to]; }
+  // Called on core `from`.
+  void wake(unsigned from, unsigned to) noexcept;
   void wake_all() noexcept;
 
   std::vector<Core> cores_;

@@ -1,5 +1,5 @@
 // The boundary between the reactor and the kernel. A core has one IoBackend: the reactor calls turn() once per loop
-// turn, on the core's thread; operations are intrusive records that their awaiters own. All members but wake() are
+// turn, on the core's thread; operations are intrusive records that their awaiters own. All members but wake() and wake_from() are
 // for the core's thread. A backend must outlive every operation queued on it; its owner runs turn() until in_flight()
 // is 0.
 #pragma once
@@ -13,10 +13,12 @@
 #include <monterey/fixed_bufs.hpp>
 #include <monterey/io_class.hpp>
 #include <optional>
+#include <utility>
 
 namespace monterey::detail {
 
 class IoInjection;
+class Waker;
 
 enum class IoOpcode : std::uint8_t {
   read,         // data, length bytes, offset, flags = RWF_* (as the three pairs below)
@@ -89,11 +91,26 @@ class IoBackend {
   virtual std::size_t in_flight() const noexcept = 0;
   // Ends a wait in turn(), now or at its next call. Any thread. A system call only if the core sleeps.
   virtual void wake() noexcept = 0;
+  // The same for a core of the cluster, whose backend is `by`, on its thread. Returns whether this core slept, if
+  // the backend knows.
+  virtual bool wake_from(IoBackend& /*by*/) noexcept {
+    wake();
+    return false;
+  }
+  // Ends the wait of the ring behind a descriptor, by a message from this one's; `waker` is the other core's, for when that fails. Returns
+  // false if it cannot. A system call.
+  virtual bool send_wake(int /*ring_fd*/, Waker& /*waker*/) noexcept { return false; }
 
   // How long a wait looks for completions itself before it sleeps, where the backend can; not at all unless told.
   void poll_for(std::chrono::microseconds time) noexcept {
     poll_time_ = std::min<decltype(time)>(time, std::chrono::hours(1));
   }
+
+  // Says that other cores have sent something, so that more may come soon: the next wait looks for it before it sleeps, as for the end of
+  // operations.
+  void expect_wake() noexcept { expects_wake_ = true; }
+  // Same for what others were asked for and will answer: `more` requests, fewer if negative.
+  void await_wakes(std::ptrdiff_t more) noexcept { awaited_wakes_ += more; }
 
   // Enters an open descriptor into the ring's file table. Returns its slot, or -1 if there is no table or no room.
   virtual int register_file(int fd) noexcept = 0;
@@ -114,6 +131,8 @@ class IoBackend {
     op.complete(op);
   }
   std::chrono::microseconds poll_time() const noexcept { return poll_time_; }
+  // Whether a wake is likely to come soon; forgets what expect_wake() said.
+  bool take_expected_wake() noexcept { return std::exchange(expects_wake_, false) || awaited_wakes_ > 0; }
   // Completes what an injection holds back, at the end of a turn.
   void release_held() noexcept;
   std::size_t held() const noexcept { return injection_ == nullptr ? 0 : held_by_injection(); }
@@ -124,6 +143,8 @@ class IoBackend {
 
   const std::uint64_t id_;
   std::chrono::microseconds poll_time_{0};
+  bool expects_wake_ = false;
+  std::ptrdiff_t awaited_wakes_ = 0;
   IoInjection* injection_ = nullptr;
 };
 

@@ -15,6 +15,11 @@ class ThreadBackend final : public IoBackend {
   bool completions_pending() const noexcept override { return workers_.any_ended(); }
   std::size_t in_flight() const noexcept override { return in_flight_ + held(); }
   void wake() noexcept override { waker_.wake(); }
+  bool wake_from(IoBackend&) noexcept override {
+    const bool slept = waker_.notify();
+    if (slept) waker_.signal();
+    return slept;
+  }
   int register_file(int) noexcept override { return -1; }
   void unregister_file(int) noexcept override {}
 

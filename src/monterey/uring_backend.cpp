@@ -35,6 +35,11 @@ void relax() noexcept {
 // Foreground operations that wait go to the kernel before the turn ends once they are this part of those that are, or
 // just were, in flight: where all of them end together the device would stand still until the last has had its turn.
 constexpr std::size_t kEarlyShare = 8;
+// What a wake through rings says, here and there.
+alignas(8) constexpr char kRingWake = 0;
+constexpr std::uint64_t kWakeTag = 1;  // beside the address of the waker of the core that is to be woken
+// Of the completion entries: for the armed read and for wakes.
+constexpr unsigned kKeptCompletions = 8;
 // Newer than liburing 2.3: truncation came with Linux 6.9.
 constexpr int kOpcodeFtruncate = 55;
 
@@ -104,7 +109,7 @@ UringBackend::UringBackend(IoRung highest, FixedBufs& arena, Capabilities& out, 
   out = Capabilities{};
   out.backend = Backend::io_uring;
   set_up_ring(highest, out, commands != CommandRings::none);
-  probe_operations();
+  probe_operations(highest, out);
   register_file_table(highest, out);
   register_arena(highest, arena, out);
   if (commands == CommandRings::waited_and_polled) set_up_polled_ring(highest, arena, out);
@@ -190,11 +195,14 @@ void UringBackend::set_up_polled_ring(IoRung highest, const FixedBufs& arena, Ca
                       " (each ring locks the memory again: ulimit -l)");
 }
 
-void UringBackend::probe_operations() {
+void UringBackend::probe_operations(IoRung highest, Capabilities& out) {
   io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
   if (probe == nullptr) return;
   has_ftruncate_ = io_uring_opcode_supported(probe, kOpcodeFtruncate) != 0;
+  has_messages_ = highest != IoRung::plain && io_uring_opcode_supported(probe, IORING_OP_MSG_RING) != 0;
   io_uring_free_probe(probe);
+  out.ring_wakes = has_messages_;
+  if (!has_messages_) add_reason(out, "wakes through rings: left out or not known to this kernel");
 }
 
 void UringBackend::register_file_table(IoRung highest, Capabilities& out) {
@@ -278,10 +286,28 @@ void UringBackend::submit_foreground() noexcept {
   if (polled_.open && io_uring_sq_ready(&polled_) != 0) io_uring_submit(&polled_);
 }
 
+bool UringBackend::wake_from(IoBackend& by) noexcept {
+  if (!waker_.notify()) return false;
+  if (!by.send_wake(ring_.ring_fd, waker_)) waker_.signal();
+  return true;
+}
+
+bool UringBackend::send_wake(int ring_fd, Waker& waker) noexcept {
+  if (!has_messages_ || reaping_ || io_uring_sq_space_left(&ring_) <= 1) return false;
+  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+  io_uring_prep_msg_ring(sqe, ring_fd, 0, reinterpret_cast<std::uintptr_t>(&kRingWake), 0);
+  static_assert(alignof(Waker) > kWakeTag && alignof(IoOp) > kWakeTag);
+  io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uintptr_t>(&waker) | kWakeTag);
+  if ((ring_.features & IORING_FEAT_CQE_SKIP) != 0) io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+  // With all that waits in the ring. Refused for now, it stays there until the turn's call tries again, which may be late.
+  io_uring_submit(&ring_);
+  return io_uring_sq_ready(&ring_) == 0;
+}
+
 // One submission entry stays free for the armed read.
 bool UringBackend::room_for(const IoOp& op) const noexcept {
   if (op.polled) return io_uring_sq_space_left(&polled_) > 0 && polled_issued_ < polled_.cq.ring_entries;
-  return io_uring_sq_space_left(&ring_) > 1 && issued_ - polled_issued_ + 1 < ring_.cq.ring_entries;
+  return io_uring_sq_space_left(&ring_) > 1 && issued_ - polled_issued_ + kKeptCompletions < ring_.cq.ring_entries;
 }
 
 void UringBackend::push(IoOp& op) noexcept {
@@ -383,7 +409,9 @@ void UringBackend::enter() {
 // Looks for completions for a while: where few operations are in flight, falling asleep and being woken is a good part of what
 // the device takes. After many vain tries in a row it tries seldom. Returns whether something has come.
 bool UringBackend::poll(TimePoint until) {
-  if (poll_time().count() <= 0 || foreground_issued_ == 0 || foreground_issued_ > kMostPolled) return false;
+  const bool wake_is_likely = take_expected_wake();
+  if (poll_time().count() <= 0 || foreground_issued_ > kMostPolled) return false;
+  if (foreground_issued_ == 0 && !wake_is_likely) return false;
   if (vain_polls_ >= kVainPolls && ++waits_since_poll_ < kWaitsBetweenPolls) return false;
   waits_since_poll_ = 0;
   if (io_uring_sq_ready(&ring_) != 0) check_entered(io_uring_submit(&ring_));
@@ -394,7 +422,10 @@ bool UringBackend::poll(TimePoint until) {
       enter();
       return true;
     }
-    if (waker_.notified()) return false;  // prepare_sleep() takes the notification
+    if (waker_.notified()) {  // prepare_sleep() takes the notification
+      vain_polls_ = 0;
+      return false;
+    }
     relax();
     if (looks % kLooksPerClock == 0 && std::chrono::steady_clock::now() >= end) break;
   }
@@ -429,6 +460,12 @@ void UringBackend::reap(io_uring& ring) noexcept {
     void* const data = io_uring_cqe_get_data(cqe);
     if (data == &waker_) {
       wake_armed_ = false;
+      continue;
+    }
+    if (data == &kRingWake) continue;
+    if ((cqe->user_data & kWakeTag) != 0) {
+      // A wake that did not get there: its core sleeps, and takes itself for woken.
+      if (cqe->res < 0) reinterpret_cast<Waker*>(cqe->user_data & ~kWakeTag)->signal();
       continue;
     }
     auto& op = *static_cast<IoOp*>(data);

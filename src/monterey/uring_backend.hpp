@@ -30,6 +30,8 @@ class UringBackend final : public IoBackend {
   bool completions_pending() const noexcept override;
   std::size_t in_flight() const noexcept override { return in_flight_ + held(); }
   void wake() noexcept override { waker_.wake(); }
+  bool wake_from(IoBackend& by) noexcept override;
+  bool send_wake(int ring_fd, Waker& waker) noexcept override;
   int register_file(int fd) noexcept override;
   void unregister_file(int slot) noexcept override;
 
@@ -45,7 +47,7 @@ class UringBackend final : public IoBackend {
 
   void set_up_ring(IoRung highest, Capabilities& out, bool large_entries);
   void set_up_polled_ring(IoRung highest, const FixedBufs& arena, Capabilities& out);
-  void probe_operations();
+  void probe_operations(IoRung highest, Capabilities& out);
   void register_arena(IoRung highest, FixedBufs& arena, Capabilities& out);
   void register_file_table(IoRung highest, Capabilities& out);
 
@@ -79,6 +81,7 @@ class UringBackend final : public IoBackend {
   bool reaping_ = false;  // completions are seen whose places in the ring are not given back: nothing is submitted
   bool polled_buffers_ = false;  // the arena is registered with polled_ as with ring_
   bool has_ftruncate_ = false;
+  bool has_messages_ = false;  // between rings
   bool wake_armed_ = false;
   std::uint64_t wake_value_ = 0;       // what the armed read fills
   std::uint64_t free_file_slots_ = 0;  // a bit per slot

@@ -19,8 +19,10 @@ class Waker {
 
   // Any thread. Everything the caller did before is visible to the core once its wait has ended.
   void wake() noexcept {
-    if (state_.exchange(kNotified, std::memory_order_acq_rel) == kAsleep) signal();
+    if (notify()) signal();
   }
+  // The same for who ends the wait in another way than signal(), which it must if this returns true: the core sleeps.
+  bool notify() noexcept { return state_.exchange(kNotified, std::memory_order_acq_rel) == kAsleep; }
 
   // The core, before it waits. Returns false, and forgets the notification, if one came since the last wait: then do
   // not wait.

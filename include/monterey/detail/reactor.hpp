@@ -165,6 +165,8 @@ class Reactor {
   void run();
   // Whether run() would return: the group stops and has no task left.
   bool finished() const noexcept;
+  // Gives up that hold, for who turns the reactor without run(). Requires: it is active.
+  void drop_hold() noexcept;
 
   TimePoint now() const noexcept { return clock_ != nullptr ? clock_->now() : std::chrono::steady_clock::now(); }
   IoBackend& backend() noexcept { return backend_; }
@@ -216,7 +218,6 @@ class Reactor {
   void run_slice(ReadyQueue& queue, const Slice& slice);
   void run_background();
   ReadyNode& take_next(ReadyQueue& queue) noexcept;
-  void drop_hold() noexcept;
   void begin_stop() noexcept;
   void fire_timers() noexcept;
   bool budget_used() noexcept;

@@ -392,6 +392,68 @@ TEST_P(Clusters, AStormOfCallsEndsInOrder) {
   EXPECT_EQ(ended, 3 * (1 + 3 + 9 + 27 + 81 + 243 + 729));
 }
 
+// A call on the same core is no task of its own; one on another core is a message there and one back.
+TEST(CallOn, BringsResultsAndErrorsBack) {
+  Cluster::builder()
+      .cores(2)
+      .init([] {
+        if (current_core() != 0) return;
+        spawn([]() -> Task<> {
+          for (unsigned core = 0; core < 2; ++core) {
+            const std::uint64_t before = core_counters().messages;
+            auto where = []() -> Task<unsigned> { co_return current_core(); };
+            const unsigned ran = co_await call_on(core, where);
+            EXPECT_EQ(ran, core);
+            EXPECT_EQ(core_counters().messages - before, core) << "of this core alone";
+            bool failed = false;
+            auto fail = []() -> Task<> {
+              throw store::Error(Errc::conflict, "there");
+              co_return;
+            };
+            try {
+              co_await call_on(core, fail);
+            } catch (const store::Error& error) {
+              failed = error.errc() == Errc::conflict;
+            }
+            EXPECT_TRUE(failed);
+          }
+          bool refused = false;
+          try {
+            co_await call_on(2, []() -> Task<> { co_return; });
+          } catch (const store::Error& error) {
+            refused = error.errc() == Errc::invalid_argument;
+            EXPECT_NE(std::string(error.what()).find("call_on(): core 2"), std::string::npos) << error.what();
+          }
+          EXPECT_TRUE(refused);
+        }());
+      })
+      .run();
+}
+
+// A core that sleeps is woken by each of its kinds of wait; `wakes` counts those that slept.
+TEST(CallOn, WakesACoreThatSleeps) {
+  for (const char* rung : {"full", "plain", "threads"}) {
+    ::setenv("STORE_IO", rung, 1);
+    std::uint64_t wakes = 0;
+    Cluster::builder()
+        .cores(2)
+        .poll(std::chrono::microseconds(0))
+        .init([&] {
+          if (current_core() != 0) return;
+          spawn([](std::uint64_t* counted) -> Task<> {
+            for (int i = 0; i < 200; ++i) {
+              auto nothing = []() -> Task<> { co_return; };
+              co_await call_on(1, nothing);
+            }
+            *counted = core_counters().wakes;
+          }(&wakes));
+        })
+        .run();
+    EXPECT_GT(wakes, 0u) << rung;
+  }
+  ::unsetenv("STORE_IO");
+}
+
 Task<> command_to(const char* path, std::uint32_t* answer, bool polled = false) {
   const OpenOptions options{.access = FileAccess::read_write};
   File file = co_await File::open(path, options);

@@ -32,6 +32,7 @@ class Recorder final : public detail::IoBackend {
   bool completions_pending() const noexcept override { return inner_.completions_pending(); }
   std::size_t in_flight() const noexcept override { return inner_.in_flight(); }
   void wake() noexcept override { inner_.wake(); }
+  bool wake_from(IoBackend& by) noexcept override { return inner_.wake_from(by); }
   int register_file(int fd) noexcept override { return inner_.register_file(fd); }
   void unregister_file(int slot) noexcept override { inner_.unregister_file(slot); }
 
