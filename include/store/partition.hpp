@@ -214,6 +214,7 @@ class Partition {
   [[nodiscard]] monterey::Task<> close();
 
  private:
+  friend struct detail::PartitionAccess;
   explicit Partition(std::shared_ptr<detail::PartitionCore> core);
   detail::ReadSource source() const { return {core_.get(), nullptr}; }
 

@@ -12,11 +12,21 @@ namespace store {
 namespace detail {
 
 class PartitionCore;
+struct PartitionAccess;
 
-// A user's pin on a cache frame, as addresses only the cache understands.
+// A user's pin on a cache frame, as addresses only the cache understands; without a page, a part of a SharedBytes.
 struct RawPin {
   void* cache = nullptr;
   const void* page = nullptr;
+};
+
+// Memory of several values, freed with the last of them. Without atomics: they belong to one core.
+struct SharedBytes {
+  std::size_t users = 0;
+
+  static SharedBytes* make(std::size_t bytes);
+  static void free(SharedBytes* memory) noexcept;
+  char* bytes() noexcept { return reinterpret_cast<char*>(this + 1); }
 };
 void release_user_pin(RawPin pin) noexcept;
 
@@ -41,6 +51,7 @@ class PinnedValue {
 
  private:
   friend class detail::PartitionCore;
+  friend struct detail::PartitionAccess;
   PinnedValue(std::string_view view, detail::RawPin pin) noexcept : view_(view), pin_(pin) {}
   PinnedValue(std::string_view view, std::shared_ptr<std::byte[]> copy) noexcept
       : view_(view), copy_(std::move(copy)) {}

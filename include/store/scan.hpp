@@ -13,6 +13,7 @@ class Scan;
 
 namespace detail {
 class ScanCore;
+struct PartitionAccess;
 
 // What a scan stands at.
 struct ScanEntry {
@@ -23,6 +24,7 @@ struct ScanEntry {
 class AdvanceOperation final : public Operation<AdvanceOperation, bool> {
  private:
   friend class store::Scan;
+  friend struct PartitionAccess;
   friend class Operation<AdvanceOperation, bool>;
   explicit AdvanceOperation(ScanCore& core) : core_(core) {}
   bool try_now();
@@ -60,6 +62,7 @@ class Scan {
 
  private:
   friend class detail::ScanCore;
+  friend struct detail::PartitionAccess;
   explicit Scan(std::unique_ptr<detail::ScanCore> core);
   [[noreturn]] static void throw_moved_from();
 

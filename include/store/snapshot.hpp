@@ -43,6 +43,7 @@ class Snapshot {
 
  private:
   friend class Partition;
+  friend struct detail::PartitionAccess;
   explicit Snapshot(std::shared_ptr<detail::SnapshotCore> core);
   detail::ReadSource source() const { return {nullptr, core_.get()}; }
 

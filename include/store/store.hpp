@@ -8,8 +8,10 @@
 #include <store/nvme_block_device.hpp>
 #include <store/partition.hpp>
 #include <store/pinned_value.hpp>
+#include <store/router.hpp>
 #include <store/salvage.hpp>
 #include <store/scan.hpp>
+#include <store/sharded_store.hpp>
 #include <store/snapshot.hpp>
 #include <store/stats.hpp>
 #include <store/write_batch.hpp>

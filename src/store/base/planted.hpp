@@ -33,7 +33,10 @@ namespace store {
   BUG(recovery_not_idempotent, "recovery gives up the log before what it replayed is durable") \
   BUG(fragments_without_last, "a record's fragments are accepted without the last one") \
   BUG(segment_recycled_early, "a log segment is recycled before the flush that covers it is durable") \
-  BUG(inherited_range_not_rewritten, "a leaf that gets the keys of a lost neighbour is carried over as it is")
+  BUG(inherited_range_not_rewritten, "a leaf that gets the keys of a lost neighbour is carried over as it is") \
+  BUG(decided_before_prepared, "a batch across shards is decided before all its parts are prepared durably") \
+  BUG(decision_forgotten_early, "a decision is forgotten before every part of its batch is applied durably") \
+  BUG(acknowledged_during_snapshot, "a write is acknowledged while a snapshot across shards is being taken")
 
 enum class Planted : std::uint8_t {
   none,

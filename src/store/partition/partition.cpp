@@ -27,7 +27,18 @@ bool CompareAndPutOperation::try_now() {
 }
 monterey::Task<bool> CompareAndPutOperation::later() { return core_->compare_and_put(key_, expected_, desired_); }
 
+SharedBytes* SharedBytes::make(std::size_t bytes) {
+  return ::new (::operator new(sizeof(SharedBytes) + bytes)) SharedBytes{};
+}
+
+void SharedBytes::free(SharedBytes* memory) noexcept { ::operator delete(static_cast<void*>(memory)); }
+
 void release_user_pin(RawPin pin) noexcept {
+  if (pin.page == nullptr) {
+    auto* const memory = static_cast<SharedBytes*>(pin.cache);
+    if (--memory->users == 0) SharedBytes::free(memory);
+    return;
+  }
   const PageCache::UserPin given_back = PageCache::UserPin::adopt(pin.cache, pin.page);
 }
 

@@ -150,7 +150,12 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
                                           std::optional<std::string_view> desired);
   monterey::Task<bool> compare_and_put(std::string_view key, std::optional<std::string_view> expected,
                                        std::optional<std::string_view> desired);
-  monterey::Task<> write(WriteBatch batch);
+  // May a write use the blocks that are kept back? `relief`: an erase, or what must not fail any more.
+  enum class Purpose { ordinary, relief };
+  monterey::Task<> write(WriteBatch batch, Purpose purpose = Purpose::ordinary);
+  // Keeps what a batch will take from other writes, until give_space(). Errors: no_space.
+  monterey::Task<PendingSpace> keep_space(const WriteBatch& batch);
+  void give_space(const PendingSpace& kept) { pending_ -= kept; }
   monterey::Task<> erase_range(std::string from, std::optional<std::string> to);  // erase_range.cpp
 
   // --- committing (flush.cpp) ---
@@ -179,6 +184,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
       throw_closed();
   }
   bool is_open() const { return state_ == State::open; }
+  // Of the last commit, also when it is closed.
+  Generation durable_generation() const { return meta_.generation; }
   PageCache& cache() { return cache_; }
   BlockDevice& device() { return *device_; }
   monterey::Gate& operations() { return operations_; }
@@ -286,7 +293,6 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> load_into(std::string_view key, const View* view, Missed missed, std::optional<PinnedValue>& result);
 
   // write.cpp
-  enum class Purpose { ordinary, relief };  // relief, an erase, may use the blocks kept back
   enum class Room { active, own_buffer };
   struct Write;
 
@@ -320,10 +326,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> wait_for_flush();
   monterey::Task<> wait_for_unlogged();
   monterey::Task<> wait_for_own_merge();
-  monterey::Task<OverflowRef> write_value_run(std::string_view value);
+  monterey::Task<OverflowRef> write_value_run(std::string_view value, Purpose purpose);
   monterey::Task<bool> matches(std::string_view key, std::optional<std::string_view> expected);
   monterey::Task<std::optional<std::size_t>> apply(std::span<const WriteBatch::Change> changes,
-                                                   std::span<const WriteBatch::Change> expectations);
+                                                   std::span<const WriteBatch::Change> expectations,
+                                                   Purpose most = Purpose::ordinary);
   monterey::Task<Applied> apply_in_turn(Write& write);
   void prepare_log_entries(Write& write) const;
   monterey::Task<std::optional<std::size_t>> first_mismatch(std::span<const WriteBatch::Change> expectations);

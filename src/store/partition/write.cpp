@@ -374,12 +374,12 @@ monterey::Task<bool> PartitionCore::compare_and_put(std::string_view key, std::o
   co_return !failed.has_value();
 }
 
-monterey::Task<> PartitionCore::write(WriteBatch batch) {
+monterey::Task<> PartitionCore::write(WriteBatch batch, Purpose purpose) {
   std::vector<WriteBatch::Change> changes;
   std::vector<WriteBatch::Change> expectations;
   for (std::size_t i = 0; i < batch.change_count(); ++i) changes.push_back(batch.change(i));
   for (std::size_t i = 0; i < batch.expectation_count(); ++i) expectations.push_back(batch.expectation(i));
-  const std::optional<std::size_t> failed = co_await apply(changes, expectations);
+  const std::optional<std::size_t> failed = co_await apply(changes, expectations, purpose);
   if (failed) {
     throw Error(Errc::conflict,
                 fmt::format("the batch was not applied: expectation {} of {} does not hold; read the key "
@@ -388,19 +388,42 @@ monterey::Task<> PartitionCore::write(WriteBatch batch) {
   }
 }
 
+monterey::Task<PendingSpace> PartitionCore::keep_space(const WriteBatch& batch) {
+  require_open();
+  require_writable();
+  const auto self = shared_from_this();
+  const monterey::Gate::Holder inside = operations_.hold();
+  PendingSpace space;
+  for (std::size_t i = 0; i < batch.change_count(); ++i) {
+    const WriteBatch::Change change = batch.change(i);
+    const std::size_t value_bytes = change.value.value_or("").size();
+    if (change.is_range) {
+      space.add_range(change.key.size() + value_bytes);
+      continue;
+    }
+    space.add(change.key.size(), value_bytes);
+    if (goes_to_run_at_once(change.value)) space.run_blocks += run_blocks(value_bytes);
+  }
+  const monterey::Mutex::Guard turn = co_await writers_.lock();
+  require_writable();
+  co_await make_space(space, Purpose::ordinary);
+  pending_ += space;
+  co_return space;
+}
+
 monterey::Task<bool> PartitionCore::matches(std::string_view key, std::optional<std::string_view> expected) {
   const ReadHold hold(*this);
   const Value value = co_await load_value(key, find(key));
   co_return value.present == expected.has_value() && (!value.present || value.bytes == *expected);
 }
 
-monterey::Task<OverflowRef> PartitionCore::write_value_run(std::string_view value) {
+monterey::Task<OverflowRef> PartitionCore::write_value_run(std::string_view value, Purpose purpose) {
   const auto blocks = static_cast<std::uint32_t>(run_blocks(value.size()));
   // The run's own blocks are taken at once; what the merge of its entry needs is asked for with the batch.
   PendingSpace none;
   none.run_blocks = blocks;
   none.entries = 1;
-  co_await make_space(none, Purpose::ordinary);
+  co_await make_space(none, purpose);
   const Extent extent = co_await free_list_.reserve_run(blocks);
   std::exception_ptr error;
   try {
@@ -414,7 +437,8 @@ monterey::Task<OverflowRef> PartitionCore::write_value_run(std::string_view valu
 }
 
 monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const WriteBatch::Change> changes,
-                                                                std::span<const WriteBatch::Change> expectations) {
+                                                                std::span<const WriteBatch::Change> expectations,
+                                                                Purpose most) {
   require_open();
   require_writable();
   const auto self = shared_from_this();
@@ -433,7 +457,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const 
     check_key(change.key);
     if (change.value) {
       check_value(*change.value);
-      write.purpose = Purpose::ordinary;
+      write.purpose = most;
     }
     write.bytes += change.key.size();
     if (change.value) {
@@ -454,7 +478,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::apply(std::span<const 
     for (std::size_t i = 0; i < changes.size(); ++i) {
       if (!goes_to_run_at_once(changes[i].value)) continue;
       write.reserved.emplace_back();
-      write.reserved.back() = co_await write_value_run(*changes[i].value);
+      write.reserved.back() = co_await write_value_run(*changes[i].value, most);
       write.runs[i] = write.reserved.back();
     }
     prepare_log_entries(write);

@@ -6,7 +6,8 @@
 #include <type_traits>
 #include <utility>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "support/mem_block_device.hpp"
 #include "support/run_in_cluster.hpp"

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "cost_support.hpp"
 #include "support/mem_block_device.hpp"

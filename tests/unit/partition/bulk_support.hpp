@@ -1,7 +1,8 @@
 // Sources of entries for tests of bulk_load().
 #pragma once
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 #include <string>
 #include <string_view>
 #include <utility>

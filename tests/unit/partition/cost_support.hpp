@@ -10,7 +10,8 @@
 #include <string>
 #include <vector>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "store/page/bitmap_page.hpp"
 #include "store/page/branch.hpp"

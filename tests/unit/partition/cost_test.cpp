@@ -11,7 +11,8 @@
 #include <chrono>
 
 #include <monterey/detail/frames.hpp>
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "cost_support.hpp"
 #include "support/allocations.hpp"

@@ -6,7 +6,8 @@
 #include <random>
 #include <set>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "cost_support.hpp"
 #include "support/mem_block_device.hpp"

@@ -9,9 +9,10 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <monterey/monterey.hpp>
 #include <source_location>
 #include <stdexcept>
-#include <store/store.hpp>
+#include <store/partition.hpp>
 #include <string>
 #include <string_view>
 #include <utility>

@@ -10,7 +10,7 @@
 #include <unordered_set>
 
 #include <monterey/monterey.hpp>
-#include <store/store.hpp>
+#include <store/partition.hpp>
 
 #include "cost_support.hpp"
 #include "support/mem_block_device.hpp"

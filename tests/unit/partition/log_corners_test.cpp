@@ -5,7 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <monterey/monterey.hpp>
-#include <store/store.hpp>
+#include <store/partition.hpp>
 
 #include "log_support.hpp"
 #include "store/wal/log_format.hpp"

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "log_support.hpp"
 #include "store/wal/log_format.hpp"

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <monterey/monterey.hpp>
-#include <store/store.hpp>
+#include <store/partition.hpp>
 
 #include "log_support.hpp"
 

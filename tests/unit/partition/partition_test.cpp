@@ -1,7 +1,8 @@
 // The verbs of a partition on a device in memory.
 #include <gtest/gtest.h>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 #include "support/mem_block_device.hpp"
 #include "support/run_in_cluster.hpp"

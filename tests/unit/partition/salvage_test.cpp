@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <fmt/format.h>
+#include <store/salvage.hpp>
 
 #include <set>
 

@@ -1,5 +1,6 @@
 // An operation holds views of its arguments: awaiting it later than in the expression that made it must not compile.
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 monterey::Task<> use(store::Partition& db) {
 #ifdef MISUSE

@@ -1,5 +1,6 @@
 // As await_lvalue.cpp, for a write.
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 monterey::Task<> use(store::Partition& db) {
 #ifdef MISUSE

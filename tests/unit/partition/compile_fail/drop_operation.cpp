@@ -1,5 +1,6 @@
 // An operation that nobody awaits does nothing, so the compiler must say that it was dropped.
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 monterey::Task<> use(store::Partition& db) {
 #ifdef MISUSE

@@ -1,7 +1,8 @@
 // An operation stays where it was made: another object of its type cannot be made from it.
 #include <utility>
 
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 void use(store::Partition& db) {
   auto operation = db.get("key");

@@ -1,5 +1,6 @@
 // A spawned operation would outlive the arguments that it views.
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 void use(store::Partition& db) {
 #ifdef MISUSE

@@ -1,5 +1,6 @@
 // when_all() keeps what it is given beyond the expression of each argument.
-#include <store/store.hpp>
+#include <monterey/monterey.hpp>
+#include <store/partition.hpp>
 
 monterey::Task<> use(store::Partition& db) {
 #ifdef MISUSE

@@ -1,0 +1,117 @@
+// What is behind a ShardedStore: the shards, the routing and what all cores may read of it. The vector and the routing do not change after
+// open; each shard belongs to its core. Shared by the handles, by what they gave out and by operations that suspended.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <monterey/spawn.hpp>
+#include <monterey/task.hpp>
+#include <monterey/when_all.hpp>
+#include <store/sharded_store.hpp>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "store/sharded/manifest.hpp"
+#include "store/sharded/routing.hpp"
+#include "store/sharded/shard.hpp"
+
+namespace store::detail {
+
+class ShardSet : public std::enable_shared_from_this<ShardSet> {
+ public:
+  using Devices = std::shared_ptr<const ShardDevices>;
+
+  static monterey::Task<std::shared_ptr<ShardSet>> create(Devices devices, ShardedOptions options,
+                                                          CreateOptions create);
+  static monterey::Task<std::shared_ptr<ShardSet>> open(Devices devices, ShardedOptions options, OpenOptions open);
+  static monterey::Task<std::shared_ptr<ShardSet>> open_or_create(Devices devices, ShardedOptions options);
+
+  ShardSet(Devices devices, const ShardedOptions& options, Routing routing);
+  ShardSet(const ShardSet&) = delete;
+  ShardSet& operator=(const ShardSet&) = delete;
+  // Drops the shards that are open still, each on its core.
+  ~ShardSet();
+
+  const Routing& routing() const noexcept { return routing_; }
+  unsigned size() const noexcept { return static_cast<unsigned>(shards_.size()); }
+  Shard& shard(unsigned index) const noexcept { return *shards_[index]; }
+  // The shard of a user's key. Errors: invalid_argument beyond the limits.
+  Shard& of(std::string_view key) const {
+    check_user_key(key);
+    return *shards_[routing_.shard_of(key)];
+  }
+  static bool is_here(const Shard& shard) noexcept { return shard.core == monterey::detail::Reactor::current().core(); }
+  // Of a snapshot or a scan, or of a batch across shards.
+  std::uint64_t next_number() noexcept { return numbers_.fetch_add(1, std::memory_order_relaxed); }
+  bool has_log() const noexcept { return options_.partition.wal_mode != WalMode::none; }
+  // Whether a write is durable when it completes.
+  bool is_durable_at_once() const noexcept { return options_.partition.wal_mode == WalMode::per_op; }
+  std::uint64_t run() const noexcept { return run_; }
+
+  // Runs `fn(shard) -> Task<T>` on the cores of the shards of a range, all at once; results in their order.
+  template <class Fn>
+  auto on_range(ShardRange range, Fn fn) const {
+    using T = typename std::invoke_result_t<Fn&, Shard&>::value_type;
+    std::vector<monterey::Task<T>> tasks;
+    tasks.reserve(range.end - range.first);
+    for (unsigned i = range.first; i < range.end; ++i) {
+      tasks.push_back(
+          monterey::call_on(shards_[i]->core, [fn, shard = shards_[i].get()]() mutable { return fn(*shard); }));
+    }
+    return monterey::when_all(std::move(tasks));
+  }
+  template <class Fn>
+  auto on_all(Fn fn) const {
+    return on_range(ShardRange{0, size()}, std::move(fn));
+  }
+
+  // --- transaction.cpp ---
+  using Parts = std::map<unsigned, WriteBatch>;  // by shard
+  // Applies a batch of users' changes.
+  monterey::Task<> write(WriteBatch batch);
+  // Finishes the batches that a crash cut off, in the order in which they began. Errors: read_only when there are any and it may not.
+  monterey::Task<> recover(bool read_only);
+
+  // --- snapshots and scans ---
+  // The number of a new snapshot of all shards.
+  monterey::Task<std::uint64_t> take_snapshot();
+
+  monterey::Task<> close();
+
+  // Batches across shards hold a unit while they run; a snapshot holds all of them. Of the core of shard 0.
+  monterey::Semaphore batches{Shard::kAllWrites};
+
+ private:
+  monterey::Task<> write_across(Parts& parts);
+  monterey::Task<> hold_writes_off(const Parts& parts, std::vector<unsigned>& held);
+  monterey::Task<> write_in_two_phases(Parts& parts, monterey::Gate::Holder inside);
+  static monterey::Task<> clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder inside, BatchId id,
+                                   unsigned first, std::vector<unsigned> others);
+  monterey::Task<> require_replaceable_shard(Shard& shard, CreateOptions create);
+  monterey::Task<Manifest::Shard> create_shard(Shard& shard, CreateOptions create);
+  monterey::Task<Manifest::Shard> open_shard(Shard& shard, const Manifest& manifest, OpenOptions open);
+  // Opens or makes the manifest's device, and with it takes its lock, for as long as this lives.
+  monterey::Task<> make_manifest();
+  // Writes down what the shards are and how far they have come. On any core.
+  monterey::Task<> record(std::vector<Manifest::Shard> shards);
+  void drop_manifest() noexcept;
+
+  const Devices devices_;
+  const ShardedOptions options_;  // its router's points are not there any more
+  const Routing routing_;
+  std::vector<std::unique_ptr<Shard>> shards_;
+  std::unique_ptr<BlockDevice> manifest_device_;  // of manifest_core_, as what follows
+  unsigned manifest_core_ = 0;
+  Manifest manifest_;
+  bool read_only_ = false;
+  std::atomic<bool> closing_{false};
+  std::uint64_t run_ = 0;  // differs from that of every other open
+  std::atomic<std::uint64_t> numbers_{1};
+};
+
+}  // namespace store::detail

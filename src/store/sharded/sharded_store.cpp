@@ -1,0 +1,439 @@
+// The handles: what is of this core is done here, everything else goes to the core of its shard.
+#include <store/sharded_store.hpp>
+
+#include <algorithm>
+#include <store/error.hpp>
+#include <utility>
+
+#include "store/partition/scan_core.hpp"
+#include "store/sharded/merged_scan.hpp"
+#include "store/sharded/shard_set.hpp"
+
+namespace store {
+
+using monterey::Task;
+
+monterey::BufferConfig ShardedOptions::buffer_config(unsigned cores) const {
+  const unsigned all = std::max(shards != 0 ? shards : cores, 1u);
+  const unsigned each = (all + cores - 1) / std::max(cores, 1u);
+  monterey::BufferConfig config;
+  for (unsigned i = 0; i < each; ++i) config += partition.buffer_config();
+  return config;
+}
+
+namespace detail {
+namespace {
+
+ShardSet& set_of(ShardSet* set) {
+  if (set == nullptr) throw Error(Errc::closed, "the handle is empty: it was moved from");
+  return *set;
+}
+
+// The state that a verb reads in a shard of this core.
+const View* view_of(const ReadSource& source) {
+  return source.snapshot != nullptr ? &*source.snapshot->view() : nullptr;
+}
+
+}  // namespace
+
+// --- reading ---
+
+bool ShardedGet::try_now() {
+  Shard& shard = set_of(source_.set).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  const ReadSource source = shard.source(source_.snapshot);
+  return source.partition->try_get(key_, view_of(source), result_);
+}
+Task<std::optional<std::string>> ShardedGet::later() {
+  Shard& shard = source_.set->of(key_);
+  if (ShardSet::is_here(shard)) {
+    const ReadSource source = shard.source(source_.snapshot);
+    return source.partition->get(key_, view_of(source), source.partition->take_missed());
+  }
+  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
+    return shard.get(source.snapshot, key);
+  });
+}
+
+bool ShardedContains::try_now() {
+  Shard& shard = set_of(source_.set).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  const ReadSource source = shard.source(source_.snapshot);
+  return source.partition->try_contains(key_, view_of(source), result_);
+}
+Task<bool> ShardedContains::later() {
+  Shard& shard = source_.set->of(key_);
+  if (ShardSet::is_here(shard)) {
+    const ReadSource source = shard.source(source_.snapshot);
+    return source.partition->contains(key_, view_of(source), source.partition->take_missed());
+  }
+  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
+    return shard.contains(source.snapshot, key);
+  });
+}
+
+bool ShardedGetPinned::try_now() {
+  Shard& shard = set_of(source_.set).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  const ReadSource source = shard.source(source_.snapshot);
+  return source.partition->try_get_pinned(key_, view_of(source), result_);
+}
+Task<std::optional<PinnedValue>> ShardedGetPinned::later() {
+  Shard& shard = source_.set->of(key_);
+  if (ShardSet::is_here(shard)) {
+    const ReadSource source = shard.source(source_.snapshot);
+    return source.partition->get_pinned(key_, view_of(source), source.partition->take_missed());
+  }
+  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
+    return shard.get_copy(source.snapshot, key);
+  });
+}
+
+bool ShardedGetInto::try_now() {
+  Shard& shard = set_of(source_.set).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  const ReadSource source = shard.source(source_.snapshot);
+  return source.partition->try_get_into(key_, view_of(source), into_, options_, result_);
+}
+Task<std::optional<std::size_t>> ShardedGetInto::later() {
+  Shard& shard = source_.set->of(key_);
+  if (ShardSet::is_here(shard)) {
+    const ReadSource source = shard.source(source_.snapshot);
+    return source.partition->get_into(key_, view_of(source), into_, options_, source.partition->take_missed());
+  }
+  return monterey::call_on(shard.core,
+                           [set = source_.set->shared_from_this(), &shard, source = source_, key = key_, into = into_,
+                            options = options_] { return shard.get_into(source.snapshot, key, into, options); });
+}
+
+namespace {
+
+// The keys of a get_many, those of a shard together.
+struct GroupedKeys {
+  GroupedKeys(std::span<const std::string_view> all, std::span<const std::uint32_t> shard_of, unsigned shards)
+      : keys(all.size()), places(all.size()), begins(shards + 1) {
+    for (const std::uint32_t shard : shard_of) ++begins[shard + 1];
+    for (unsigned i = 0; i < shards; ++i) begins[i + 1] += begins[i];
+    std::vector<std::uint32_t> next(begins.begin(), begins.end() - 1);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const std::uint32_t at = next[shard_of[i]]++;
+      keys[at] = all[i];
+      places[at] = static_cast<std::uint32_t>(i);
+    }
+  }
+
+  std::span<const std::string_view> keys_of(unsigned shard) const {
+    return std::span(keys).subspan(begins[shard], begins[shard + 1] - begins[shard]);
+  }
+  // Where in the whole they stand.
+  std::span<const std::uint32_t> places_of(unsigned shard) const {
+    return std::span(places).subspan(begins[shard], begins[shard + 1] - begins[shard]);
+  }
+
+  std::vector<std::string_view> keys;
+  std::vector<std::uint32_t> places;
+  std::vector<std::uint32_t> begins;  // of each shard's, and the end
+};
+
+Task<> get_group(Shard* shard, std::uint64_t snapshot, const GroupedKeys* all, PinnedValues* result) {
+  const auto places = all->places_of(shard->index);
+  if (ShardSet::is_here(*shard)) {
+    monterey::detail::publish_messages();  // what other cores were asked for, before this one is busy
+    PinnedValues values = co_await shard->get_many(snapshot, all->keys_of(shard->index));
+    for (std::size_t i = 0; i < values.size(); ++i) (*result)[places[i]] = std::move(values[i]);
+    co_return;
+  }
+  auto read = [shard, snapshot, all] { return shard->get_many_copies(snapshot, all->keys_of(shard->index)); };
+  CopiedValues values = co_await monterey::call_on(shard->core, read);
+  for (std::size_t i = 0; i < places.size(); ++i) (*result)[places[i]] = values.value(i);
+}
+
+// The shards of other cores first: they work while this one does.
+Task<PinnedValues> get_groups(std::shared_ptr<ShardSet> set, std::uint64_t snapshot, GroupedKeys keys) {
+  PinnedValues result(keys.keys.size());
+  std::vector<Task<>> reads;
+  reads.reserve(set->size());
+  for (const bool here : {false, true}) {
+    for (unsigned i = 0; i < set->size(); ++i) {
+      if (keys.keys_of(i).empty() || ShardSet::is_here(set->shard(i)) != here) continue;
+      reads.push_back(get_group(&set->shard(i), snapshot, &keys, &result));
+    }
+  }
+  co_await monterey::when_all(std::move(reads));
+  co_return result;
+}
+
+}  // namespace
+
+bool ShardedGetMany::try_now() {
+  ShardSet& set = set_of(source_.set);
+  shards_.resize(keys_.size());
+  bool all_of_one = true;
+  for (std::size_t i = 0; i < keys_.size(); ++i) {
+    shards_[i] = set.of(keys_[i]).index;
+    all_of_one = all_of_one && shards_[i] == shards_[0];
+  }
+  if (keys_.empty()) return true;
+  Shard& shard = set.shard(shards_[0]);
+  if (!all_of_one || !ShardSet::is_here(shard)) return false;
+  const ReadSource source = shard.source(source_.snapshot);
+  return source.partition->try_get_many(keys_, view_of(source), result_);
+}
+Task<PinnedValues> ShardedGetMany::later() {
+  ShardSet& set = *source_.set;
+  const bool all_of_one = std::ranges::all_of(shards_, [this](std::uint32_t shard) { return shard == shards_[0]; });
+  Shard& first = set.shard(shards_[0]);
+  if (all_of_one && ShardSet::is_here(first)) {
+    const ReadSource source = first.source(source_.snapshot);
+    std::shared_ptr<const View> view;  // one that keeps the snapshot
+    if (source.snapshot != nullptr) view = {source.snapshot->shared_from_this(), view_of(source)};
+    return source.partition->get_many(keys_, std::move(view), std::move(result_), source.partition->take_missed_many());
+  }
+  return get_groups(set.shared_from_this(), source_.snapshot, GroupedKeys(keys_, shards_, set.size()));
+}
+
+// --- writing ---
+
+bool ShardedPut::try_now() {
+  Shard& shard = set_of(set_).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  PartitionCore& core = PartitionAccess::core(shard.partition());
+  return shard.is_free() && core.try_put(key_, value_);
+}
+Task<> ShardedPut::later() {
+  Shard& shard = set_->of(key_);
+  return monterey::call_on(shard.core, [set = set_->shared_from_this(), &shard, key = key_, value = value_] {
+    return shard.put(key, value);
+  });
+}
+
+bool ShardedCompareAndPut::try_now() {
+  Shard& shard = set_of(set_).of(key_);
+  if (!ShardSet::is_here(shard)) return false;
+  PartitionCore& core = PartitionAccess::core(shard.partition());
+  if (!shard.is_free()) return false;
+  const std::optional<bool> result = core.try_compare_and_put(key_, expected_, desired_);
+  if (result) result_ = *result;
+  return result.has_value();
+}
+Task<bool> ShardedCompareAndPut::later() {
+  Shard& shard = set_->of(key_);
+  return monterey::call_on(shard.core, [set = set_->shared_from_this(), &shard, key = key_, expected = expected_,
+                                        desired = desired_] { return shard.compare_and_put(key, expected, desired); });
+}
+
+// --- scans ---
+
+bool ShardedAdvance::try_now() { return scan_.try_advance(result_); }
+Task<bool> ShardedAdvance::later() {
+  try {
+    return scan_.advance();
+  } catch (...) {  // no memory for the task, in the midst of a step
+    scan_.fail(std::current_exception());
+    throw;
+  }
+}
+
+}  // namespace detail
+
+ShardedScan::ShardedScan(std::unique_ptr<detail::MergedScan> scan) : scan_(std::move(scan)) {}
+ShardedScan::ShardedScan(ShardedScan&&) noexcept = default;
+ShardedScan& ShardedScan::operator=(ShardedScan&&) noexcept = default;
+ShardedScan::~ShardedScan() = default;
+
+detail::ShardedAdvance ShardedScan::advance() {
+  if (!scan_) throw Error(Errc::closed, "the scan is empty: it was moved from");
+  return detail::ShardedAdvance(*scan_);
+}
+std::string_view ShardedScan::key() const noexcept { return scan_->key(); }
+std::string_view ShardedScan::value() const noexcept { return scan_->value(); }
+Task<> ShardedScan::seek(std::string key) {
+  if (!scan_) throw Error(Errc::closed, "the scan is empty: it was moved from");
+  return scan_->seek(std::move(key));
+}
+
+namespace {
+
+using Hold = std::shared_ptr<detail::SnapshotHold>;
+using Set = std::shared_ptr<detail::ShardSet>;
+
+Task<Hold> hold_snapshot(Set set) {
+  const std::uint64_t number = co_await set->take_snapshot();
+  co_return std::make_shared<detail::SnapshotHold>(set, number);
+}
+
+}  // namespace
+
+ShardedSnapshot::ShardedSnapshot(Hold hold) : hold_(std::move(hold)) {}
+ShardedSnapshot::ShardedSnapshot(ShardedSnapshot&&) noexcept = default;
+ShardedSnapshot& ShardedSnapshot::operator=(ShardedSnapshot&&) noexcept = default;
+ShardedSnapshot::~ShardedSnapshot() = default;
+
+detail::ShardSource ShardedSnapshot::source() const {
+  if (!hold_) throw Error(Errc::closed, "the snapshot is empty: it was moved from");
+  return {hold_->set.get(), hold_->number};
+}
+
+Task<ShardedScan> ShardedSnapshot::scan(std::string from, std::optional<std::string> to, ScanOptions options) const {
+  source();
+  return ShardedScan::start(hold_, std::move(from), std::move(to), options);
+}
+
+Task<ShardedScan> ShardedSnapshot::scan_prefix(std::string prefix, ScanOptions options) const {
+  std::optional<std::string> to = detail::end_of_prefix(prefix);
+  return scan(std::move(prefix), std::move(to), options);
+}
+
+// --- the store ---
+
+ShardedStore::ShardedStore(Set set) : set_(std::move(set)) {}
+
+Task<ShardedStore> ShardedStore::create(std::string directory, ShardedOptions options, CreateOptions create) {
+  return ShardedStore::create(shard_files(std::move(directory)), options, create);
+}
+Task<ShardedStore> ShardedStore::create(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
+                                        CreateOptions create) {
+  co_return ShardedStore(co_await detail::ShardSet::create(std::move(devices), options, create));
+}
+Task<ShardedStore> ShardedStore::open(std::string directory, ShardedOptions options, OpenOptions open) {
+  return ShardedStore::open(shard_files(std::move(directory)), options, open);
+}
+Task<ShardedStore> ShardedStore::open(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
+                                      OpenOptions open) {
+  co_return ShardedStore(co_await detail::ShardSet::open(std::move(devices), options, open));
+}
+Task<ShardedStore> ShardedStore::open_or_create(std::string directory, ShardedOptions options) {
+  return open_or_create(shard_files(std::move(directory)), options);
+}
+Task<ShardedStore> ShardedStore::open_or_create(std::shared_ptr<const ShardDevices> devices, ShardedOptions options) {
+  co_return ShardedStore(co_await detail::ShardSet::open_or_create(std::move(devices), options));
+}
+
+namespace {
+
+detail::ShardSet& set_of(const Set& set) {
+  if (!set) throw Error(Errc::closed, "the handle is empty: it was moved from");
+  return *set;
+}
+
+Task<> write_to(Set set, WriteBatch batch) { co_await set_of(set).write(std::move(batch)); }
+
+Task<> erase_range_of(Set set, std::string from, std::optional<std::string> to) {
+  set_of(set);
+  if (set->has_log()) {
+    WriteBatch batch;
+    batch.erase_range(from, to);
+    co_await set->write(std::move(batch));
+    co_return;
+  }
+  const std::string end = detail::end_of_users(std::move(to));
+  if (from >= end) co_return;
+  auto erase = [&from, &end](detail::Shard& shard) { return shard.erase_range(from, end); };
+  co_await set->on_range(set->routing().shards_of(from, end), erase);
+}
+
+Task<RangeEstimate> approximate_range_of(Set set, std::string from, std::optional<std::string> to) {
+  const std::string end = detail::end_of_users(std::move(to));
+  RangeEstimate sum;
+  if (from >= end) co_return sum;
+  auto estimate = [&from, &end](detail::Shard& shard) { return shard.partition().approximate_range(from, end); };
+  const auto each = co_await set_of(set).on_range(set->routing().shards_of(from, end), estimate);
+  for (const RangeEstimate& one : each) {
+    sum.entries += one.entries;
+    sum.bytes += one.bytes;
+  }
+  co_return sum;
+}
+
+Task<CompactReport> compact_all(Set set, CompactOptions options) {
+  CompactReport sum{.finished = true, .bytes_moved = 0, .bytes_freed = 0};
+  auto compact = [options](detail::Shard& shard) { return shard.partition().compact(options); };
+  const auto each = co_await set_of(set).on_all(compact);
+  for (const CompactReport& one : each) {
+    sum.finished = sum.finished && one.finished;
+    sum.bytes_moved += one.bytes_moved;
+    sum.bytes_freed += one.bytes_freed;
+  }
+  co_return sum;
+}
+
+Task<std::vector<ShardCheck>> check_all(Set set, CheckOptions options) {
+  auto check = [options](detail::Shard& shard) -> Task<ShardCheck> {
+    ShardCheck one;  // named: g++ 12 destroys an aggregate with a co_await in it twice
+    one.name = shard.name;
+    one.report = co_await shard.partition().check(options);
+    co_return one;
+  };
+  co_return co_await set_of(set).on_all(check);
+}
+
+Task<ShardedStats> stats_of(Set set) {
+  auto look = [](detail::Shard& shard) -> Task<ShardStats> {
+    ShardStats one{.name = shard.name, .core = shard.core, .stats = std::nullopt, .failure = {}};
+    try {
+      one.stats = shard.partition().stats();
+      one.failure = one.stats->poisoned;
+    } catch (const Error& error) {
+      one.failure = error.what();
+    }
+    co_return one;
+  };
+  ShardedStats stats;
+  stats.routing = set_of(set).routing().kind();
+  stats.shards = co_await set->on_all(look);
+  co_return stats;
+}
+
+Task<> close_all(Set set) { co_await set_of(set).close(); }
+
+}  // namespace
+
+Task<> ShardedStore::write(WriteBatch batch) { return write_to(set_, std::move(batch)); }
+Task<> ShardedStore::erase_range(std::string from, std::optional<std::string> to) {
+  return erase_range_of(set_, std::move(from), std::move(to));
+}
+Task<ShardedScan> ShardedScan::start(Hold snapshot, std::string from, std::optional<std::string> to,
+                                     ScanOptions options) {
+  auto scan = co_await detail::MergedScan::start(std::move(snapshot), std::move(from), std::move(to), options);
+  co_return ShardedScan(std::move(scan));
+}
+Task<ShardedScan> ShardedStore::scan_of(Set set, std::string from, std::optional<std::string> to, ScanOptions options) {
+  set_of(set);
+  Hold hold = co_await hold_snapshot(std::move(set));
+  co_return co_await ShardedScan::start(std::move(hold), std::move(from), std::move(to), options);
+}
+Task<ShardedScan> ShardedStore::scan(std::string from, std::optional<std::string> to, ScanOptions options) const {
+  return scan_of(set_, std::move(from), std::move(to), options);
+}
+Task<ShardedScan> ShardedStore::scan_prefix(std::string prefix, ScanOptions options) const {
+  std::optional<std::string> to = detail::end_of_prefix(prefix);
+  return scan_of(set_, std::move(prefix), std::move(to), options);
+}
+Task<ShardedSnapshot> ShardedStore::snapshot_of(Set set) {
+  set_of(set);
+  co_return ShardedSnapshot(co_await hold_snapshot(std::move(set)));
+}
+Task<ShardedSnapshot> ShardedStore::snapshot() const { return snapshot_of(set_); }
+Task<RangeEstimate> ShardedStore::approximate_range(std::string from, std::optional<std::string> to) const {
+  return approximate_range_of(set_, std::move(from), std::move(to));
+}
+Task<> ShardedStore::sync() {
+  return [](Set set) -> Task<> {
+    co_await set_of(set).on_all([](detail::Shard& shard) { return shard.partition().sync(); });
+  }(set_);
+}
+Task<> ShardedStore::flush() {
+  return [](Set set) -> Task<> {
+    co_await set_of(set).on_all([](detail::Shard& shard) { return shard.partition().flush(); });
+  }(set_);
+}
+Task<CompactReport> ShardedStore::compact(CompactOptions options) { return compact_all(set_, options); }
+Task<std::vector<ShardCheck>> ShardedStore::check(CheckOptions options) const { return check_all(set_, options); }
+Task<ShardedStats> ShardedStore::stats() const { return stats_of(set_); }
+Task<> ShardedStore::close() { return close_all(set_); }
+
+unsigned ShardedStore::shards() const { return set_of(set_).size(); }
+unsigned ShardedStore::shard_of(std::string_view key) const { return set_of(set_).of(key).index; }
+unsigned ShardedStore::core_of(std::string_view key) const { return set_of(set_).of(key).core; }
+
+}  // namespace store
