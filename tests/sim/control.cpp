@@ -51,6 +51,9 @@ std::vector<const FaultEntry*> entries_for(std::string_view bug) {
       {"log_accepted_past_tear", "log_damage"},
       {"stale_incarnation_replayed", "log_damage"},
       {"inherited_range_not_rewritten", "increment"},
+      {"decided_before_prepared", "shards"},
+      {"decision_forgotten_early", "shards"},
+      {"acknowledged_during_snapshot", "shards"},
   };
   std::vector<const FaultEntry*> entries;
   for (const Hint& hint : kHints) {

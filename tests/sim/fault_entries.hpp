@@ -20,6 +20,7 @@ std::string run_refused(FaultContext& context, std::uint64_t seed);
 std::string run_short_io(FaultContext& context, std::uint64_t seed);
 std::string run_log_damage(FaultContext& context, std::uint64_t seed);
 std::string run_increment(FaultContext& context, std::uint64_t seed);
+std::string run_shards(FaultContext& context, std::uint64_t seed);
 std::string run_two_faults(FaultContext& context, std::uint64_t seed);
 
 }  // namespace store::test

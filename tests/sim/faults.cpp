@@ -29,6 +29,7 @@ constexpr FaultEntry kFaults[] = {
      run_log_damage},
     {"increment", "power cut of source or target while an incremental copy is made, or between two", false, 10'000,
      run_increment},
+    {"shards", "power cuts of all disks of a sharded store at once", false, 20'000, run_shards},
     {"two_faults", "two of these at once", true, 20'000, run_two_faults},
 };
 

@@ -1,12 +1,13 @@
-// A core without a kernel: a reactor driven on the calling thread, a virtual clock, a seeded schedule, and events (the
-// completions of simulated devices) in a queue ordered by virtual time. A run is a function of its seed: two runs of one
+// Cores without a kernel: reactors driven on the calling thread, one turn after the other, a virtual clock, a seeded schedule, and events (the
+// completions of simulated devices) in a queue for each core, ordered by virtual time. A run is a function of its seed: two runs of one
 // seed have the same trace.
 //
 // * Time passes only in the backend's turns: by a microsecond while tasks are ready, to the next event or timer when none
 //   is. A core that waits for nothing at all throws; whoever waited is then lost, with what it holds.
 // * With a perturbation, which ready task runs next and whether a ready await suspends are drawn from the seed.
-// * There are no files: whoever queues an IoOp aborts. The arena belongs to the caller and is used by one run after the
-//   other; mapping one costs more than a run.
+// * Of several cores any that has something to do may have the next turn, drawn from the seed.
+// * There are no files: whoever queues an IoOp aborts. The arenas, one a core, belong to the caller and are used by one run after
+//   the other; mapping one costs more than a run.
 #pragma once
 
 #include <chrono>
@@ -18,9 +19,14 @@
 #include <monterey/fixed_bufs.hpp>
 #include <monterey/task.hpp>
 #include <monterey/time.hpp>
+#include <span>
 #include <vector>
 
 #include "support/sim_random.hpp"
+
+namespace monterey::detail {
+class Reactor;
+}
 
 namespace store::test {
 
@@ -28,16 +34,20 @@ struct SimSchedule {
   std::uint64_t seed = 1;
   unsigned disorder_percent = 0;  // of resumptions that take another than the oldest ready task
   unsigned suspend_percent = 0;   // of ready awaits that suspend
+  unsigned stall_percent =
+      0;  // of turns before which some core stands still for a while, as a thread without a CPU does
 };
 
 class SimCluster {
  public:
   SimCluster(const SimSchedule& schedule, monterey::FixedBufs& arena);
+  // As many cores as arenas.
+  SimCluster(const SimSchedule& schedule, std::span<monterey::FixedBufs* const> arenas);
   SimCluster(const SimCluster&) = delete;
   SimCluster& operator=(const SimCluster&) = delete;
   ~SimCluster();
 
-  // Runs a task, and whatever it leaves behind, to the end. Once. Errors: what escaped; std::logic_error at a deadlock.
+  // Runs a task on core 0, and whatever it leaves behind, to the end. Once. Errors: what escaped; std::logic_error at a deadlock.
   void run(monterey::Task<> task);
 
   std::chrono::nanoseconds now() const noexcept;
@@ -57,12 +67,20 @@ class SimCluster {
     Delay* delay;
   };
 
-  std::unique_ptr<Backend> backend_;
-  std::vector<Event> events_;  // a heap, the earliest first
+  void run_alone(monterey::Task<> task);
+  void run_together(monterey::Task<> task);
+  void pass_time(const std::vector<std::unique_ptr<monterey::detail::Reactor>>& reactors);
+  std::vector<Event>& events_here();
+
+  std::chrono::nanoseconds time_{0};
+  std::vector<std::unique_ptr<Backend>> backends_;
   std::uint64_t next_order_ = 0;
   std::uint64_t trace_ = 0;
   std::unique_ptr<class SimPerturbation> perturbation_;
-  monterey::FixedBufs& arena_;
+  SimSchedule schedule_;
+  SimRandom turns_;
+  std::vector<std::chrono::nanoseconds> stalled_until_;  // of each core
+  std::vector<monterey::FixedBufs*> arenas_;
 };
 
 class [[nodiscard]] SimCluster::Delay {
