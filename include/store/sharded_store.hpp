@@ -66,6 +66,13 @@ struct ShardedOptions {
 };
 static_assert(std::is_trivially_destructible_v<ShardedOptions>);
 
+// How a store is made up; chosen when it is made, and by reshard().
+struct ShardedLayout {
+  unsigned shards = 0;
+  Router::Kind routing = Router::Kind::hash;
+  std::vector<std::string> points;  // of ranges
+};
+
 struct ShardStats {
   std::string name;  // of the shard's device
   unsigned core = 0;
@@ -291,6 +298,9 @@ class ShardedStore {
   static monterey::Task<ShardedStore> open(std::string directory, ShardedOptions options, OpenOptions open = {});
   static monterey::Task<ShardedStore> open(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
                                            OpenOptions open = {});
+  // Reads the manifest alone: for who has to know the number of shards before there is a cluster with buffers for them. Errors: not_found,
+  // not_a_store, corruption, unsupported_format; locked when another process has the store open for writing.
+  static monterey::Task<ShardedLayout> layout(std::shared_ptr<const ShardDevices> devices);
   // Opens, or creates where there is no manifest.
   static monterey::Task<ShardedStore> open_or_create(std::string directory, ShardedOptions options);
   static monterey::Task<ShardedStore> open_or_create(std::shared_ptr<const ShardDevices> devices,

@@ -220,6 +220,32 @@ Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions
   co_return self;
 }
 
+namespace {
+
+// Of a store that is whole. Errors: not_a_store.
+Task<Manifest> require_manifest(BlockDevice& device) {
+  std::optional<Manifest> manifest = co_await read_manifest(device);
+  if (!manifest) {
+    throw Error(Errc::not_a_store, device.name() + ": not a sharded store: its manifest is empty; create one first");
+  }
+  if (is_unfinished(*manifest)) {
+    throw Error(Errc::not_a_store, device.name() + ": the store was being made when that was cut off; create it anew");
+  }
+  co_return *std::move(manifest);
+}
+
+}  // namespace
+
+Task<ShardedLayout> ShardSet::layout(Devices devices) {
+  const auto device = co_await devices->open_manifest(ShardDevices::Access::read_only, false);
+  Manifest manifest = co_await require_manifest(*device);
+  ShardedLayout layout;
+  layout.shards = static_cast<unsigned>(manifest.shards.size());
+  layout.routing = manifest.routing;
+  layout.points = std::move(manifest.points);
+  co_return layout;
+}
+
 Task<std::shared_ptr<ShardSet>> ShardSet::open(Devices devices, ShardedOptions options, OpenOptions open) {
   // The points of the router live until the first suspension.
   const std::vector<std::string> points(options.router.points().begin(), options.router.points().end());
@@ -227,20 +253,14 @@ Task<std::shared_ptr<ShardSet>> ShardSet::open(Devices devices, ShardedOptions o
   if (options.router.kind() == Router::Kind::ranges) options.router = Router::ranges(views);
   const auto access = open.read_only ? ShardDevices::Access::read_only : ShardDevices::Access::read_write;
   std::unique_ptr<BlockDevice> device = co_await devices->open_manifest(access, false);
-  std::optional<Manifest> manifest = co_await read_manifest(*device);
-  if (!manifest) {
-    throw Error(Errc::not_a_store, device->name() + ": not a sharded store: its manifest is empty; create one first");
-  }
-  if (is_unfinished(*manifest)) {
-    throw Error(Errc::not_a_store, device->name() + ": the store was being made when that was cut off; create it anew");
-  }
-  auto self = std::make_shared<ShardSet>(devices, options, routing_of(*manifest, options, device->name()));
+  Manifest manifest = co_await require_manifest(*device);
+  auto self = std::make_shared<ShardSet>(devices, options, routing_of(manifest, options, device->name()));
   self->manifest_core_ = monterey::current_core();
   self->manifest_device_ = std::move(device);
-  auto open_one = [set = self.get(), &manifest, open](Shard& shard) { return set->open_shard(shard, *manifest, open); };
+  auto open_one = [set = self.get(), &manifest, open](Shard& shard) { return set->open_shard(shard, manifest, open); };
   std::vector<Manifest::Shard> shards = co_await self->on_all(open_one);
   co_await self->recover(open.read_only);
-  self->manifest_ = *std::move(manifest);
+  self->manifest_ = std::move(manifest);
   self->read_only_ = open.read_only;
   if (!open.read_only) co_await self->record(std::move(shards));
   co_return self;

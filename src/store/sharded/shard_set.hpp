@@ -31,6 +31,8 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   static monterey::Task<std::shared_ptr<ShardSet>> open(Devices devices, ShardedOptions options, OpenOptions open);
   static monterey::Task<std::shared_ptr<ShardSet>> open_or_create(Devices devices, ShardedOptions options);
 
+  static monterey::Task<ShardedLayout> layout(Devices devices);
+
   ShardSet(Devices devices, const ShardedOptions& options, Routing routing);
   ShardSet(const ShardSet&) = delete;
   ShardSet& operator=(const ShardSet&) = delete;

@@ -302,6 +302,9 @@ Task<ShardedStore> ShardedStore::open(std::shared_ptr<const ShardDevices> device
                                       OpenOptions open) {
   co_return ShardedStore(co_await detail::ShardSet::open(std::move(devices), options, open));
 }
+Task<ShardedLayout> ShardedStore::layout(std::shared_ptr<const ShardDevices> devices) {
+  return detail::ShardSet::layout(std::move(devices));
+}
 Task<ShardedStore> ShardedStore::open_or_create(std::string directory, ShardedOptions options) {
   return open_or_create(shard_files(std::move(directory)), options);
 }

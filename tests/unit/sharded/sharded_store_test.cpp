@@ -117,6 +117,22 @@ TEST(ShardedStore, TheVerbsWorkFromEveryCore) {
   }
 }
 
+TEST(ShardedStore, LayoutSaysHowAStoreIsMadeUp) {
+  ShardedOptions options = small_options(0);
+  const std::vector<std::string_view> points{"g", "p"};
+  options.router = Router::ranges(points);
+  auto disks = std::make_shared<MemShards>(3);
+  on_cores(kCores, small_options(3).buffer_config(kCores), [&]() -> Task<> {
+    EXPECT_EQ(co_await error_of(discard(ShardedStore::layout(disks))), Errc::not_a_store);
+    auto db = co_await ShardedStore::create(disks, options);
+    co_await db.close();
+    const ShardedLayout layout = co_await ShardedStore::layout(disks);
+    EXPECT_EQ(layout.shards, 3u);
+    EXPECT_EQ(layout.routing, Router::Kind::ranges);
+    EXPECT_THAT(layout.points, testing::ElementsAre("g", "p"));
+  });
+}
+
 TEST(ShardedStore, IsThereAfterReopening) {
   const ShardedOptions options = small_options(5);
   auto disks = std::make_shared<MemShards>(5);
