@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <monterey/cluster.hpp>
 #include <monterey/task.hpp>
@@ -18,9 +19,11 @@
 #include <span>
 #include <store/block_device.hpp>
 #include <store/config.hpp>
+#include <store/detail/bulk_source.hpp>
 #include <store/detail/operation.hpp>
 #include <store/pinned_value.hpp>
 #include <store/router.hpp>
+#include <store/salvage.hpp>
 #include <store/stats.hpp>
 #include <store/write_batch.hpp>
 #include <string>
@@ -32,6 +35,14 @@ namespace store {
 class ShardedScan;
 class ShardedSnapshot;
 class ShardedStore;
+
+// Which shard is meant, of how many. A store that was divided anew has an epoch more, and devices of its own for it: both are there until
+// all is copied.
+struct ShardPlace {
+  unsigned shard = 0;
+  unsigned shards = 0;
+  std::uint32_t epoch = 0;
+};
 
 // Where the shards lie. Its calls may come from any core, several at once, so it holds no state that changes.
 class ShardDevices {
@@ -45,9 +56,11 @@ class ShardDevices {
 
   // The device that says what the shards are, of at least 4 MiB. `create`: make it if it is missing. Called first.
   virtual monterey::Task<std::unique_ptr<BlockDevice>> open_manifest(Access access, bool create) const = 0;
-  // That of a shard, of so many. Called on the shard's core. `create`: make it if it is missing.
-  virtual monterey::Task<std::unique_ptr<BlockDevice>> open_shard(unsigned shard, unsigned shards, Access access,
+  // That of a shard. Called on the shard's core. `create`: make it if it is missing.
+  virtual monterey::Task<std::unique_ptr<BlockDevice>> open_shard(ShardPlace place, Access access,
                                                                   bool create) const = 0;
+  // Gives up the device of a shard that the store has no more, if it is there. Nobody has it open.
+  virtual monterey::Task<> remove_shard(ShardPlace place) const = 0;
 };
 
 // A file for each shard in a directory, which is made with the store; `each` is of one file.
@@ -84,6 +97,15 @@ struct ShardedStats {
   std::vector<ShardStats> shards;
   Router::Kind routing = Router::Kind::any;
 };
+
+struct ShardedBackupReport {
+  std::vector<std::uint64_t> generations;  // of each shard; all of them 0: no increment can follow
+  std::uint64_t blocks_written = 0;        // to the target
+  std::uint64_t bytes = 0;                 // that the copy takes there
+};
+
+// Told how far reshard() is: how many entries are copied, and of how many, as far as that is known.
+using ReshardObserver = std::function<void(std::uint64_t copied, std::uint64_t all)>;
 
 struct ShardCheck {
   std::string name;
@@ -301,6 +323,13 @@ class ShardedStore {
   // Reads the manifest alone: for who has to know the number of shards before there is a cluster with buffers for them. Errors: not_found,
   // not_a_store, corruption, unsupported_format; locked when another process has the store open for writing.
   static monterey::Task<ShardedLayout> layout(std::shared_ptr<const ShardDevices> devices);
+  // Divides a store that nobody has open anew, as options.shards and options.router say, into other devices, and gives up those that it had.
+  // Returns the number of entries copied, 0 if it is so divided already. A crash leaves it as it was, or divided anew, and what it leaves of
+  // copies is replaced by the next call. Needs room for both. The cluster must have registered buffers for the store as it is and as it shall
+  // be. The observer is called on this core. Errors: those of open() and create(), the store is then as it was; invalid_argument for
+  // windows of a namespace, which has no room for both.
+  static monterey::Task<std::uint64_t> reshard(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
+                                               ReshardObserver observer = {});
   // Opens, or creates where there is no manifest.
   static monterey::Task<ShardedStore> open_or_create(std::string directory, ShardedOptions options);
   static monterey::Task<ShardedStore> open_or_create(std::shared_ptr<const ShardDevices> devices,
@@ -330,6 +359,14 @@ class ShardedStore {
   // In one step with a log; without one shard after shard.
   [[nodiscard]] monterey::Task<> erase_range(std::string from, std::optional<std::string> to = std::nullopt);
 
+  // As Partition::bulk_load, on this core, of an empty store: each shard loads what is its own beside the others. Other writes, and
+  // snapshots and scans that begin, wait meanwhile; who reads at its end may see one shard's entries before another's. A crash before its
+  // completion leaves the store empty. Errors, which leave it empty, too; poisoned when that fails, until the store is reopened.
+  template <BulkSource Source>
+  [[nodiscard]] monterey::Task<std::uint64_t> bulk_load(Source&& source) {
+    return start_bulk_load(set_, std::make_unique<detail::BulkSourceOf<Source>>(std::forward<Source>(source)));
+  }
+
   [[nodiscard]] monterey::Task<ShardedScan> scan(std::string from, std::optional<std::string> to = std::nullopt,
                                                  ScanOptions options = {}) const;
   [[nodiscard]] monterey::Task<ShardedScan> scan_prefix(std::string prefix, ScanOptions options = {}) const;
@@ -345,6 +382,11 @@ class ShardedStore {
   [[nodiscard]] monterey::Task<CompactReport> compact(CompactOptions options = {});
   // One report a shard, in their order.
   [[nodiscard]] monterey::Task<std::vector<ShardCheck>> check(CheckOptions options = {}) const;
+  // Copies all shards, as of one moment, to other devices, as a store of as many shards: see Partition::backup, whose errors these are.
+  // options.since is kOfTarget or nothing: the shards have generations of their own. An increment that is cut off once it has changed a shard leaves the
+  // copy unusable until it is run again.
+  [[nodiscard]] monterey::Task<ShardedBackupReport> backup(std::shared_ptr<const ShardDevices> target,
+                                                           BackupOptions options = {}) const;
   // Also of shards that fail.
   [[nodiscard]] monterey::Task<ShardedStats> stats() const;
   // Ends all shards; all handles are closed then. Errors: the first in their order, when all have ended.
@@ -360,9 +402,19 @@ class ShardedStore {
   static monterey::Task<ShardedScan> scan_of(std::shared_ptr<detail::ShardSet> set, std::string from,
                                              std::optional<std::string> to, ScanOptions options);
   static monterey::Task<ShardedSnapshot> snapshot_of(std::shared_ptr<detail::ShardSet> set);
+  static monterey::Task<std::uint64_t> start_bulk_load(std::shared_ptr<detail::ShardSet> set,
+                                                       std::unique_ptr<detail::AnyBulkSource> source);
+  friend monterey::Task<SalvageReport> salvage(std::shared_ptr<const ShardDevices> damaged, ShardedStore& into,
+                                               DamageObserver on_damage);
   detail::ShardSource source() const { return {set_.get(), 0}; }
 
   std::shared_ptr<detail::ShardSet> set_;
 };
+
+// Puts what can be read of each shard of a damaged store into `into`, shard after shard: see salvage() of one device, whose errors these
+// are. Batches across shards that wait to be finished are finished, where their decision can be read. Requires: `into` is empty, and divided as
+// the damaged one is (ShardedStore::layout); else invalid_argument. Where the manifest is damaged, salvage each shard's device as a store of its own.
+monterey::Task<SalvageReport> salvage(std::shared_ptr<const ShardDevices> damaged, ShardedStore& into,
+                                      DamageObserver on_damage);
 
 }  // namespace store

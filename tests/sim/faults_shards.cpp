@@ -93,7 +93,8 @@ class LifeDevices final : public ShardDevices {
  public:
   explicit LifeDevices(ShardLife& life) : life_(life) {}
   Task<std::unique_ptr<BlockDevice>> open_manifest(Access access, bool create) const override;
-  Task<std::unique_ptr<BlockDevice>> open_shard(unsigned shard, unsigned, Access access, bool) const override;
+  Task<std::unique_ptr<BlockDevice>> open_shard(ShardPlace place, Access access, bool) const override;
+  Task<> remove_shard(ShardPlace) const override { co_return; }
 
  private:
   ShardLife& life_;
@@ -314,8 +315,8 @@ Task<std::unique_ptr<BlockDevice>> LifeDevices::open_manifest(Access access, boo
   co_return device_on(life_.manifest(), access);
 }
 
-Task<std::unique_ptr<BlockDevice>> LifeDevices::open_shard(unsigned shard, unsigned, Access access, bool) const {
-  co_return device_on(life_.disk(shard), access);
+Task<std::unique_ptr<BlockDevice>> LifeDevices::open_shard(ShardPlace place, Access access, bool) const {
+  co_return device_on(life_.disk(place.shard), access);
 }
 
 }  // namespace

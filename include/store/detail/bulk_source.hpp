@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <monterey/task.hpp>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -24,6 +25,8 @@ class AnyBulkSource {
   AnyBulkSource& operator=(const AnyBulkSource&) = delete;
   virtual ~AnyBulkSource() = default;
   virtual bool next(std::string_view& key, std::string_view& value) = 0;
+  // Called when next() has returned false: waits for more entries, if there can be any. Returns whether next() has one now.
+  virtual monterey::Task<bool> more() { co_return false; }
 };
 
 // Source is a reference for a source that stays its owner's.

@@ -16,6 +16,7 @@
 #include "store/partition/increment.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/partition/scan_core.hpp"
+#include "store/partition/snapshot_core.hpp"
 #include "store/tree/changed_leaves.hpp"
 #include "store/tree/overflow_io.hpp"
 #include "store/tree/sequential_writer.hpp"
@@ -174,7 +175,8 @@ monterey::Task<bool> PartitionCore::make_durable(const View* view) {
   co_return true;
 }
 
-monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> target, BackupOptions options) {
+monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> target, BackupOptions options,
+                                                   std::shared_ptr<const SnapshotCore> snapshot) {
   const monterey::TaskClassScope scope(monterey::TaskClass::background);
   require_open();
   const bool of_target = options.since == BackupOptions::kOfTarget;
@@ -190,15 +192,16 @@ monterey::Task<BackupReport> PartitionCore::backup(std::unique_ptr<BlockDevice> 
   if (options.since) {
     std::optional<Generation> since;
     if (!of_target) since = Generation(*options.since);
-    report = co_await incremental_backup(target.get(), since);
+    report = co_await incremental_backup(target.get(), since, snapshot.get());
   } else {
-    report = co_await full_backup(target.get(), options);
+    report = co_await full_backup(target.get(), options, snapshot.get());
   }
   co_return report;
 }
 
-monterey::Task<BackupReport> PartitionCore::full_backup(BlockDevice* target, BackupOptions options) {
-  ScanCore source(shared_from_this(), nullptr, std::string(), std::nullopt, ScanOptions{});
+monterey::Task<BackupReport> PartitionCore::full_backup(BlockDevice* target, BackupOptions options,
+                                                        const SnapshotCore* snapshot) {
+  ScanCore source(shared_from_this(), snapshot, std::string(), std::nullopt, ScanOptions{});
   const std::uint64_t blocks = backup_blocks();
   const std::uint64_t size_before = target->size_blocks();
   const CreateOptions create{.overwrite = options.overwrite};
@@ -237,10 +240,11 @@ namespace {
 
 constexpr std::size_t kReadSlots = 64;
 
-// A view of the state at the call, for as long as it lives.
+// A view of the state of a snapshot, or, without one, at the call, for as long as it lives.
 class HeldView {
  public:
-  explicit HeldView(PartitionCore& core) : core_(core), view_(core.add_view()) {}
+  HeldView(PartitionCore& core, const SnapshotCore* snapshot)
+      : core_(core), view_(snapshot == nullptr ? core.add_view() : core.add_view_like(snapshot->view())) {}
   HeldView(const HeldView&) = delete;
   HeldView& operator=(const HeldView&) = delete;
   ~HeldView() { core_.remove_view(view_); }
@@ -254,9 +258,10 @@ class HeldView {
 
 }  // namespace
 
-monterey::Task<BackupReport> PartitionCore::incremental_backup(BlockDevice* target, std::optional<Generation> since) {
+monterey::Task<BackupReport> PartitionCore::incremental_backup(BlockDevice* target, std::optional<Generation> since,
+                                                               const SnapshotCore* snapshot) {
   require_not_poisoned();
-  const HeldView held(*this);
+  const HeldView held(*this, snapshot);
   const View& view = *held;
   Increment increment(*target);
   monterey::Task<> end = increment.end();  // made here: it must not fail for want of memory

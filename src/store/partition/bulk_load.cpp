@@ -9,7 +9,6 @@
 #include <monterey/task_class.hpp>
 #include <store/error.hpp>
 
-#include "store/partition/key_text.hpp"
 #include "store/partition/limits.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/sequential_writer.hpp"
@@ -23,22 +22,20 @@ static_assert(SequentialWriter::kStagingBytes <= PageWriter::kStagingBytes);
 
 constexpr std::uint64_t kEntriesPerYield = 8;
 
-[[noreturn]] void throw_out_of_order(std::string_view last, std::string_view key) {
-  throw Error(Errc::invalid_argument,
-              fmt::format("the keys of a bulk load must ascend: \"{}\" follows \"{}\"{}; nothing was loaded",
-                          shown_key(key), shown_key(last), key == last ? ", the same key" : ""));
-}
-
 // Takes all entries of the source. Errors: those of its next(), too.
 monterey::Task<> add_all(AnyBulkSource& source, TreeBuilder& builder) {
   std::string_view key;
   std::string_view value;
-  while (source.next(key, value)) {
-    check_key(key);
-    check_value(value);
-    if (key <= builder.last_key()) throw_out_of_order(builder.last_key(), key);  // no key is empty
-    if (!builder.try_add(key, value)) co_await builder.add(key, value);
-    if (builder.entries() % kEntriesPerYield == 0) co_await monterey::maybe_yield();
+  bool more = true;
+  while (more) {
+    while (source.next(key, value)) {
+      check_key(key);
+      check_value(value);
+      check_ascends(builder.last_key(), key);
+      if (!builder.try_add(key, value)) co_await builder.add(key, value);
+      if (builder.entries() % kEntriesPerYield == 0) co_await monterey::maybe_yield();
+    }
+    more = co_await source.more();
   }
 }
 

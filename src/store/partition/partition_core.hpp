@@ -163,6 +163,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> sync();
 
   // --- loading (bulk_load.cpp) ---
+  void require_empty() const;  // Errors: invalid_argument
   monterey::Task<std::uint64_t> bulk_load(AnyBulkSource& source);
 
   // --- views (flush.cpp) ---
@@ -175,7 +176,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<CompactReport> compact(CompactOptions options);                                     // compact.cpp
   monterey::Task<CheckReport> check(CheckOptions options);                                           // check.cpp
   monterey::Task<RangeEstimate> approximate_range(std::string from, std::optional<std::string> to);  // estimate.cpp
-  monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target, BackupOptions options);   // backup.cpp
+  // backup.cpp. Of the state of a snapshot, or, without one, of now.
+  monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target, BackupOptions options,
+                                      std::shared_ptr<const SnapshotCore> snapshot = nullptr);
   Stats stats() const;
   monterey::Task<> close();
 
@@ -273,8 +276,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<bool> make_durable(const View* view);
   Origin origin_of(const View& view) const { return {meta_.uuid, lineage(), view.tree.generation, view.tree.page}; }
   std::uint64_t backup_blocks() const;
-  monterey::Task<BackupReport> full_backup(BlockDevice* target, BackupOptions options);
-  monterey::Task<BackupReport> incremental_backup(BlockDevice* target, std::optional<Generation> since);
+  monterey::Task<BackupReport> full_backup(BlockDevice* target, BackupOptions options, const SnapshotCore* snapshot);
+  monterey::Task<BackupReport> incremental_backup(BlockDevice* target, std::optional<Generation> since,
+                                                  const SnapshotCore* snapshot);
   monterey::Task<> copy_changes(TreeRoot tree, Generation since, Increment* into);
   monterey::Task<> copy_leaf(ChangedLeaf leaf, const std::byte* bytes, Increment* into);
   monterey::Task<std::uint64_t> increment_blocks(TreeRoot tree, Generation since);
@@ -362,7 +366,6 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   void poison(const std::exception_ptr& error) noexcept;
 
   // bulk_load.cpp
-  void require_empty() const;
   monterey::Task<std::uint64_t> load_and_commit(AnyBulkSource& source);
 
   // compact.cpp

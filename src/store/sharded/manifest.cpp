@@ -31,8 +31,10 @@ struct Header {
   std::uint32_t shards = 0;
   std::uint32_t routing = 0;
   std::uint32_t points = 0;
+  std::uint32_t state = 0;
+  std::uint32_t epoch = 0;
 };
-static_assert(sizeof(Header) == 40);
+static_assert(sizeof(Header) == 48);
 
 template <class T>
 void put(std::vector<std::byte>& out, const T& value) {
@@ -144,6 +146,8 @@ std::vector<std::byte> encode_manifest(const Manifest& manifest) {
   header.shards = static_cast<std::uint32_t>(manifest.shards.size());
   header.routing = static_cast<std::uint32_t>(manifest.routing);
   header.points = static_cast<std::uint32_t>(manifest.points.size());
+  header.state = static_cast<std::uint32_t>(manifest.state);
+  header.epoch = manifest.epoch;
   std::memcpy(out.data(), &header, sizeof header);
   header.crc = crc_of(out);
   std::memcpy(out.data(), &header, sizeof header);
@@ -174,10 +178,15 @@ Manifest decode_manifest(std::span<const std::byte> slot, const std::string& dev
   if (header.shards > kMaxShards || header.points > kMaxShards) {
     whole.fail(fmt::format("{} shards and {} split points", header.shards, header.points));
   }
+  if (header.state > static_cast<std::uint32_t>(Manifest::State::updating)) {
+    whole.fail(fmt::format("state {}", header.state));
+  }
   Reader reader(text.subspan(sizeof header), device);
   Manifest manifest;
   manifest.sequence = header.sequence;
   manifest.routing = routing;
+  manifest.state = static_cast<Manifest::State>(header.state);
+  manifest.epoch = header.epoch;
   for (std::uint32_t i = 0; i < header.points; ++i) manifest.points.push_back(reader.text(kMaxKeyBytes));
   for (std::uint32_t i = 0; i < header.shards; ++i) {
     Manifest::Shard shard;

@@ -18,11 +18,20 @@ struct Manifest {
     std::string uuid;              // of its partition; empty while the store is being made
     std::uint64_t generation = 0;  // durable when this was written, so that an older one is known as such
   };
+  // What goes on with all shards, and what a crash meanwhile means.
+  enum class State : std::uint32_t {
+    whole,
+    making,    // the store: it is none, and may be made anew
+    loading,   // an empty store in bulk: what is there of it goes
+    updating,  // a copy, by an increment: it is no store until that was run again
+  };
 
   std::uint64_t sequence = 0;  // of writes of the manifest
   Router::Kind routing = Router::Kind::hash;
   std::vector<std::string> points;
   std::vector<Shard> shards;
+  State state = State::whole;
+  std::uint32_t epoch = 0;  // of the devices that the shards lie on: one more with each reshard()
 };
 
 inline constexpr std::uint64_t kManifestBlocks = 1024;  // of the device: both slots

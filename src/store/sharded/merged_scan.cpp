@@ -46,9 +46,9 @@ struct MergedScan::Source {
   std::shared_ptr<Scan> local;  // of a shard of this core
   bool stopped = false;         // a step of it is half done
 
-  ScanPiece piece;
+  EntryPiece piece;
   std::size_t at = 0;  // in it
-  std::optional<monterey::JoinHandle<ScanPiece>> next;
+  std::optional<monterey::JoinHandle<EntryPiece>> next;
 
   std::string_view key;
   std::string_view value;
@@ -85,7 +85,7 @@ struct MergedScan::Source {
     }
     if (at == piece.entries.size() && !piece.last) {
       if (!next) read_ahead(kFirstBytes);
-      monterey::JoinHandle<ScanPiece> coming = *std::exchange(next, std::nullopt);
+      monterey::JoinHandle<EntryPiece> coming = *std::exchange(next, std::nullopt);
       piece = co_await coming;
       at = 0;
       if (piece.error) std::rethrow_exception(piece.error);
@@ -217,10 +217,10 @@ Task<> MergedScan::seek_all(const std::string& key) {
   for (const std::unique_ptr<Source>& source : sources_) {
     // What was read ahead comes first: the shard's scan does one thing after the other.
     if (source->next) {
-      monterey::JoinHandle<ScanPiece> coming = *std::exchange(source->next, std::nullopt);
+      monterey::JoinHandle<EntryPiece> coming = *std::exchange(source->next, std::nullopt);
       static_cast<void>(co_await coming);
     }
-    source->piece = ScanPiece();
+    source->piece = EntryPiece();
     source->at = 0;
     source->stopped = false;
     auto there = [&source = *source, &key] { return source.shard.seek_scan(source.number, key); };

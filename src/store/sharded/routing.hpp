@@ -33,6 +33,8 @@ class Routing {
   const std::vector<std::string>& points() const noexcept { return points_; }
 
   unsigned shard_of(std::string_view key) const noexcept;
+  bool operator==(const Routing&) const = default;
+
   // Those that may have keys of [from, to).
   ShardRange shards_of(std::string_view from, const std::optional<std::string>& to) const noexcept;
 

@@ -145,8 +145,8 @@ std::shared_ptr<Scan> Shard::scan(std::uint64_t number) {
   return it->second;
 }
 
-monterey::Task<ScanPiece> Shard::read_scan(std::uint64_t number, std::size_t bytes) {
-  ScanPiece piece;
+monterey::Task<EntryPiece> Shard::read_scan(std::uint64_t number, std::size_t bytes) {
+  EntryPiece piece;
   try {
     const std::shared_ptr<Scan> from = scan(number);  // kept, whoever drops it meanwhile
     while (piece.entries.empty() || piece.bytes.size() < bytes) {
@@ -155,10 +155,7 @@ monterey::Task<ScanPiece> Shard::read_scan(std::uint64_t number, std::size_t byt
         piece.last = true;
         break;
       }
-      piece.entries.push_back({piece.bytes.size(), static_cast<std::uint32_t>(from->key().size()),
-                               static_cast<std::uint32_t>(from->value().size())});
-      piece.bytes.append(from->key());
-      piece.bytes.append(from->value());
+      piece.add(from->key(), from->value());
     }
   } catch (...) {
     piece.error = std::current_exception();

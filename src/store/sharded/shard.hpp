@@ -28,6 +28,8 @@
 
 namespace store::detail {
 
+class BulkFeed;
+
 // Values copied on their way to another core, in one piece of memory.
 class CopiedValues {
  public:
@@ -54,8 +56,8 @@ class CopiedValues {
   std::vector<Place> places_;  // in the order of the keys
 };
 
-// The next entries of a scan, copied.
-struct ScanPiece {
+// Entries on their way to another core, copied.
+struct EntryPiece {
   struct Entry {
     std::size_t offset = 0;  // of the key; the value follows it
     std::uint32_t key_bytes = 0;
@@ -63,9 +65,14 @@ struct ScanPiece {
   };
   std::string bytes;
   std::vector<Entry> entries;
-  bool last = false;         // the scan has ended behind them
-  std::exception_ptr error;  // what the shard said instead
+  bool last = false;         // there are none behind them
+  std::exception_ptr error;  // what there was instead
 
+  void add(std::string_view key, std::string_view value) {
+    entries.push_back({bytes.size(), static_cast<std::uint32_t>(key.size()), static_cast<std::uint32_t>(value.size())});
+    bytes.append(key);
+    bytes.append(value);
+  }
   std::string_view key(std::size_t i) const { return {bytes.data() + entries[i].offset, entries[i].key_bytes}; }
   std::string_view value(std::size_t i) const {
     return {bytes.data() + entries[i].offset + entries[i].key_bytes, entries[i].value_bytes};
@@ -112,6 +119,11 @@ class Shard {
                                        std::optional<std::string_view> desired);
   monterey::Task<> write(WriteBatch batch);
   monterey::Task<> erase_range(std::string from, std::string to);
+  // Of a snapshot.
+  monterey::Task<BackupReport> backup(std::uint64_t snapshot, std::unique_ptr<BlockDevice> target,
+                                      BackupOptions options);
+  // Errors: as Partition::bulk_load; what the feed was given instead of entries. The feed is closed then.
+  monterey::Task<std::uint64_t> bulk_load(std::shared_ptr<BulkFeed> feed);
   // Waits until acknowledgements are let through.
   monterey::Task<> acknowledge();
 
@@ -124,7 +136,7 @@ class Shard {
   std::shared_ptr<Scan> scan(std::uint64_t number);
   void drop_scan(std::uint64_t number) { scans_.erase(number); }
   // The next entries, of about `bytes` together, at least one. Throws nothing: who asked may be gone.
-  monterey::Task<ScanPiece> read_scan(std::uint64_t number, std::size_t bytes);
+  monterey::Task<EntryPiece> read_scan(std::uint64_t number, std::size_t bytes);
   monterey::Task<> seek_scan(std::uint64_t number, std::string key);
 
   void let_acknowledge() {

@@ -1,6 +1,7 @@
 // Where shards lie: files in a directory, or windows of a namespace.
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,14 +44,25 @@ class ShardFiles final : public ShardDevices {
     co_return device;
   }
 
-  Task<std::unique_ptr<BlockDevice>> open_shard(unsigned shard, unsigned, Access access, bool create) const override {
+  Task<std::unique_ptr<BlockDevice>> open_shard(ShardPlace place, Access access, bool create) const override {
     FileBlockDeviceOptions options = each_;
     options.create = create;
     options.read_only = access == Access::read_only;
-    co_return co_await FileBlockDevice::open(fmt::format("{}/shard-{:04}", directory_, shard), options);
+    co_return co_await FileBlockDevice::open(path_of(place), options);
+  }
+
+  Task<> remove_shard(ShardPlace place) const override {
+    const std::string path = path_of(place);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) throw Error::from_errno(errno, path + ": cannot be removed");
+    co_return;
   }
 
  private:
+  std::string path_of(ShardPlace place) const {
+    const std::string epoch = place.epoch == 0 ? std::string() : fmt::format(".{}", place.epoch);
+    return fmt::format("{}/shard-{:04}{}", directory_, place.shard, epoch);
+  }
+
   Task<> sync_parent() const {
     std::string path = directory_;
     while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -76,22 +88,31 @@ class ShardWindows final : public ShardDevices {
     co_return co_await NvmeBlockDevice::open(path_, options);
   }
 
-  Task<std::unique_ptr<BlockDevice>> open_shard(unsigned shard, unsigned shards, Access access, bool) const override {
+  Task<std::unique_ptr<BlockDevice>> open_shard(ShardPlace place, Access access, bool) const override {
+    if (place.epoch != 0) {
+      throw Error(Errc::invalid_argument,
+                  path_ +
+                      ": a namespace has no room for the shards as they are and as they shall be; back the store "
+                      "up into a directory, divide that, and back it up into the namespace");
+    }
     const std::vector<NvmeNamespace> all = list_nvme_namespaces();
     const auto space = std::ranges::find(all, path_, &NvmeNamespace::path);
     const std::uint64_t blocks = space == all.end() ? 0 : space->bytes / kPageBytes;
     NvmeBlockDeviceOptions options;
-    options.blocks = (blocks - std::min(blocks, detail::kManifestBlocks)) / shards;
+    options.blocks = (blocks - std::min(blocks, detail::kManifestBlocks)) / place.shards;
     if (options.blocks == 0) {
       throw Error(Errc::invalid_argument, fmt::format("{}: a namespace of {} blocks has no room for {} shards; name it "
                                                       "as `store devices` does",
-                                                      path_, blocks, shards));
+                                                      path_, blocks, place.shards));
     }
     options.blocks = std::min(options.blocks, kMaxBlocks);
-    options.first_block = detail::kManifestBlocks + shard * options.blocks;
+    options.first_block = detail::kManifestBlocks + place.shard * options.blocks;
     options.read_only = access == Access::read_only;
     co_return co_await NvmeBlockDevice::open(path_, options);
   }
+
+  // A window that is not used.
+  Task<> remove_shard(ShardPlace) const override { co_return; }
 
  private:
   const std::string path_;

@@ -25,15 +25,6 @@ std::uint64_t random_number() {
   return number;
 }
 
-Routing new_routing(const ShardedOptions& options) {
-  const auto points = options.router.points();
-  unsigned shards = options.shards;
-  const bool by_points = options.router.kind() == Router::Kind::ranges;
-  if (shards == 0) shards = by_points ? static_cast<unsigned>(points.size()) + 1 : monterey::core_count();
-  const auto kind = by_points ? Router::Kind::ranges : Router::Kind::hash;
-  return {kind, shards, std::vector<std::string>(points.begin(), points.end())};
-}
-
 // Errors: invalid_argument when the store is not what is asked for.
 Routing routing_of(const Manifest& manifest, const ShardedOptions& options, const std::string& device) {
   Routing routing(manifest.routing, static_cast<unsigned>(manifest.shards.size()), manifest.points);
@@ -41,7 +32,7 @@ Routing routing_of(const Manifest& manifest, const ShardedOptions& options, cons
     throw Error(
         Errc::invalid_argument,
         fmt::format(
-            "{}: the store has {} shards, not {}; open it with {} or with 0: the number is chosen when a store is made",
+            "{}: the store has {} shards, not {}; open it with {} or with 0, or divide it anew by `store reshard`",
             device, routing.shards(), options.shards, routing.shards()));
   }
   const Router& router = options.router;
@@ -50,16 +41,13 @@ Routing routing_of(const Manifest& manifest, const ShardedOptions& options, cons
                            std::ranges::equal(router.points(), routing.points(), std::equal_to<std::string_view>());
   if (same_kind && same_points) return routing;
   throw Error(Errc::invalid_argument,
-              fmt::format("{}: the store routes keys {}, not as asked for; open it without a router: it "
-                          "is chosen when a store is made",
+              fmt::format("{}: the store routes keys {}, not as asked for; open it without a router, or divide it "
+                          "anew by `store reshard`",
                           device,
                           routing.kind() == Router::Kind::hash
                               ? std::string("by their hash")
                               : fmt::format("by {} other split points", routing.points().size())));
 }
-
-// Of a store that is being made the shards have no names yet.
-bool is_unfinished(const Manifest& manifest) { return manifest.shards.front().uuid.empty(); }
 
 // Its own, since the caller's points are gone when it is used.
 ShardedOptions without_router(ShardedOptions options) {
@@ -97,6 +85,15 @@ Task<> require_same(BlockDevice& device, const Manifest& manifest, unsigned inde
 
 }  // namespace
 
+Routing new_routing(const ShardedOptions& options) {
+  const auto points = options.router.points();
+  unsigned shards = options.shards;
+  const bool by_points = options.router.kind() == Router::Kind::ranges;
+  if (shards == 0) shards = by_points ? static_cast<unsigned>(points.size()) + 1 : monterey::core_count();
+  const auto kind = by_points ? Router::Kind::ranges : Router::Kind::hash;
+  return {kind, shards, std::vector<std::string>(points.begin(), points.end())};
+}
+
 ShardSet::ShardSet(Devices devices, const ShardedOptions& options, Routing routing)
     : devices_(std::move(devices)),
       options_(without_router(options)),
@@ -128,25 +125,25 @@ ShardSet::~ShardSet() {
 }
 
 Task<Manifest::Shard> ShardSet::create_shard(Shard& shard, CreateOptions create) {
-  auto device = co_await devices_->open_shard(shard.index, size(), ShardDevices::Access::read_write, true);
+  auto device = co_await devices_->open_shard(place_of(shard), ShardDevices::Access::read_write, true);
   shard.name = device->name();
   shard.open(co_await Partition::create(std::move(device), options_.partition, create));
   const Stats stats = shard.partition().stats();
   co_return Manifest::Shard{stats.uuid, stats.generation};
 }
 
-Task<Manifest::Shard> ShardSet::open_shard(Shard& shard, const Manifest& manifest, OpenOptions open) {
+Task<Manifest::Shard> ShardSet::open_shard(Shard& shard, OpenOptions open) {
   const auto access = open.read_only ? ShardDevices::Access::read_only : ShardDevices::Access::read_write;
   std::unique_ptr<BlockDevice> device;
   try {
-    device = co_await devices_->open_shard(shard.index, size(), access, false);
+    device = co_await devices_->open_shard(place_of(shard), access, false);
   } catch (const Error& error) {
     if (error.errc() != Errc::not_found) throw;
     throw Error(Errc::corruption, fmt::format("shard {} of {} is missing ({}); restore all shards from one backup",
                                               shard.index, size(), error.what()));
   }
   shard.name = device->name();
-  co_await require_same(*device, manifest, shard.index, open);
+  co_await require_same(*device, manifest_, shard.index, open);
   shard.open(co_await Partition::open(std::move(device), options_.partition, open));
   const Stats stats = shard.partition().stats();
   co_return Manifest::Shard{stats.uuid, stats.generation};
@@ -161,6 +158,21 @@ Task<> ShardSet::record(std::vector<Manifest::Shard> shards) {
   auto write = [this, &shards]() -> Task<> {
     manifest_.shards = std::move(shards);
     co_await write_manifest(*manifest_device_, manifest_);
+  };
+  co_await monterey::call_on(manifest_core_, write);
+}
+
+Task<> ShardSet::record_state(Manifest::State state) {
+  auto write = [this, state]() -> Task<> {
+    const Manifest::State before = std::exchange(manifest_.state, state);
+    std::exception_ptr error;
+    try {
+      co_await write_manifest(*manifest_device_, manifest_);
+    } catch (...) {
+      error = std::current_exception();
+      manifest_.state = before;
+    }
+    if (error) std::rethrow_exception(error);
   };
   co_await monterey::call_on(manifest_core_, write);
 }
@@ -183,8 +195,12 @@ void ShardSet::drop_manifest() noexcept {
 
 // Errors: those of Partition::create for a device that a new store may not replace.
 Task<> ShardSet::require_replaceable_shard(Shard& shard, CreateOptions create) {
-  const auto device = co_await devices_->open_shard(shard.index, size(), ShardDevices::Access::read_write, true);
+  const auto device = co_await devices_->open_shard(place_of(shard), ShardDevices::Access::read_write, true);
   co_await require_replaceable(*device, create);
+}
+
+Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned end, unsigned first) {
+  for (unsigned i = first; i < end; ++i) co_await devices.remove_shard({i, end, epoch});
 }
 
 Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions options, CreateOptions create) {
@@ -197,7 +213,7 @@ Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions
   } catch (const Error&) {
     if (!create.overwrite) throw;
   }
-  const bool was_cut_off = before && is_unfinished(*before);
+  const bool was_cut_off = before && before->state == Manifest::State::making;
   if (before && !was_cut_off && !create.overwrite) {
     throw Error(Errc::already_exists,
                 fmt::format("{}: holds a sharded store already; open it, or create with overwrite "
@@ -206,30 +222,42 @@ Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions
   }
   // Nothing is written before it is known that all shards may be, and are this process's to write.
   if (was_cut_off) create.overwrite = true;
+  if (before) self->manifest_.epoch = before->epoch;
   auto look = [set = self.get(), create](Shard& shard) { return set->require_replaceable_shard(shard, create); };
   co_await self->on_all(look);
   if (before) self->manifest_.sequence = before->sequence;
   self->manifest_.routing = self->routing_.kind();
   self->manifest_.points = self->routing_.points();
-  // Says that the store is being made: what a crash leaves of it from here on may be made anew.
+  // What a crash leaves of it from here on may be made anew.
+  self->manifest_.state = Manifest::State::making;
   co_await self->record(std::vector<Manifest::Shard>(self->size()));
   create.overwrite = true;
   auto create_one = [set = self.get(), create](Shard& shard) { return set->create_shard(shard, create); };
   std::vector<Manifest::Shard> shards = co_await self->on_all(create_one);
+  self->manifest_.state = Manifest::State::whole;
   co_await self->record(std::move(shards));
+  if (before) {
+    const auto count_before = static_cast<unsigned>(before->shards.size());
+    co_await remove_shards(*devices, before->epoch, count_before, self->size());
+  }
   co_return self;
 }
 
 namespace {
 
-// Of a store that is whole. Errors: not_a_store.
+// Of a store that can be opened. Errors: not_a_store.
 Task<Manifest> require_manifest(BlockDevice& device) {
   std::optional<Manifest> manifest = co_await read_manifest(device);
   if (!manifest) {
     throw Error(Errc::not_a_store, device.name() + ": not a sharded store: its manifest is empty; create one first");
   }
-  if (is_unfinished(*manifest)) {
+  if (manifest->state == Manifest::State::making) {
     throw Error(Errc::not_a_store, device.name() + ": the store was being made when that was cut off; create it anew");
+  }
+  if (manifest->state == Manifest::State::updating) {
+    throw Error(Errc::not_a_store, device.name() +
+                                       ": an incremental backup into it was cut off, so that its shards "
+                                       "are of different moments; run the backup again");
   }
   co_return *std::move(manifest);
 }
@@ -255,13 +283,23 @@ Task<std::shared_ptr<ShardSet>> ShardSet::open(Devices devices, ShardedOptions o
   std::unique_ptr<BlockDevice> device = co_await devices->open_manifest(access, false);
   Manifest manifest = co_await require_manifest(*device);
   auto self = std::make_shared<ShardSet>(devices, options, routing_of(manifest, options, device->name()));
+  const bool was_loading = manifest.state == Manifest::State::loading;
+  if (was_loading && open.read_only) {
+    throw Error(Errc::read_only, device->name() +
+                                     ": a bulk load was cut off and is to be taken back; open the store "
+                                     "for writing once");
+  }
   self->manifest_core_ = monterey::current_core();
   self->manifest_device_ = std::move(device);
-  auto open_one = [set = self.get(), &manifest, open](Shard& shard) { return set->open_shard(shard, manifest, open); };
-  std::vector<Manifest::Shard> shards = co_await self->on_all(open_one);
-  co_await self->recover(open.read_only);
   self->manifest_ = std::move(manifest);
   self->read_only_ = open.read_only;
+  auto open_one = [set = self.get(), open](Shard& shard) { return set->open_shard(shard, open); };
+  std::vector<Manifest::Shard> shards = co_await self->on_all(open_one);
+  if (was_loading) {
+    co_await self->empty_all();
+    self->manifest_.state = Manifest::State::whole;
+  }
+  co_await self->recover(open.read_only);
   if (!open.read_only) co_await self->record(std::move(shards));
   co_return self;
 }
@@ -275,7 +313,8 @@ Task<std::shared_ptr<ShardSet>> ShardSet::open_or_create(Devices devices, Sharde
     const auto device = co_await devices->open_manifest(ShardDevices::Access::read_write, true);
     manifest = co_await read_manifest(*device);
   }
-  if (manifest && !is_unfinished(*manifest)) co_return co_await open(std::move(devices), options, OpenOptions{});
+  if (manifest && manifest->state != Manifest::State::making)
+    co_return co_await open(std::move(devices), options, OpenOptions{});
   co_return co_await create(std::move(devices), options, CreateOptions{});
 }
 

@@ -4,11 +4,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <map>
 #include <memory>
 #include <monterey/spawn.hpp>
 #include <monterey/task.hpp>
 #include <monterey/when_all.hpp>
+#include <store/salvage.hpp>
 #include <store/sharded_store.hpp>
 #include <string>
 #include <string_view>
@@ -21,6 +23,12 @@
 #include "store/sharded/shard.hpp"
 
 namespace store::detail {
+
+std::string text_of(const std::exception_ptr& error);
+// Gives up the devices of shards from number `first` to before `end`.
+monterey::Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned end, unsigned first = 0);
+// Of a new store. Errors: invalid_argument.
+Routing new_routing(const ShardedOptions& options);
 
 class ShardSet : public std::enable_shared_from_this<ShardSet> {
  public:
@@ -79,6 +87,19 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   // Finishes the batches that a crash cut off, in the order in which they began. Errors: read_only when there are any and it may not.
   monterey::Task<> recover(bool read_only);
 
+  // --- bulk_load.cpp ---
+  monterey::Task<std::uint64_t> bulk_load(AnyBulkSource& source);
+  // Gives the entries of a source to the shards, which are empty and nobody else's. What an error leaves there is not specified.
+  monterey::Task<std::uint64_t> fill(AnyBulkSource& source);
+
+  // --- copies.cpp ---
+  monterey::Task<ShardedBackupReport> backup(Devices target, BackupOptions options);
+  // Puts into these shards, which are empty, what can be read of others.
+  monterey::Task<SalvageReport> salvage(Devices damaged, DamageObserver on_damage);
+
+  // --- reshard.cpp ---
+  static monterey::Task<std::uint64_t> reshard(Devices devices, ShardedOptions options, ReshardObserver observer);
+
   // --- snapshots and scans ---
   // The number of a new snapshot of all shards.
   monterey::Task<std::uint64_t> take_snapshot();
@@ -89,18 +110,35 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   monterey::Semaphore batches{Shard::kAllWrites};
 
  private:
+  // What keeps others from writing, and the store from being closed. let_writes_in() gives back what was taken of it.
+  struct WritesHeldOff {
+    monterey::Gate::Holder inside;  // of shard 0
+    std::size_t batches = 0;        // units
+    std::vector<unsigned> shards;   // all units of their writes
+  };
+  monterey::Task<> hold_batches_off(std::size_t units, WritesHeldOff& held);
+  monterey::Task<> hold_writes_off(std::vector<unsigned> indices, WritesHeldOff& held);
+  monterey::Task<> let_writes_in(WritesHeldOff& held);
+
   monterey::Task<> write_across(Parts& parts);
-  monterey::Task<> hold_writes_off(const Parts& parts, std::vector<unsigned>& held);
   monterey::Task<> write_in_two_phases(Parts& parts, monterey::Gate::Holder inside);
   static monterey::Task<> clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder inside, BatchId id,
                                    unsigned first, std::vector<unsigned> others);
+  monterey::Task<std::uint64_t> load_empty(AnyBulkSource& source);
+  monterey::Task<> empty_all();
+
+  monterey::Task<std::uint64_t> copy_all_of(ShardSet& from, ReshardObserver observer);
+  monterey::Task<> remove_shards_before();
+  monterey::Task<> drop_all();
+  ShardPlace place_of(const Shard& shard) const { return {shard.index, size(), manifest_.epoch}; }
   monterey::Task<> require_replaceable_shard(Shard& shard, CreateOptions create);
   monterey::Task<Manifest::Shard> create_shard(Shard& shard, CreateOptions create);
-  monterey::Task<Manifest::Shard> open_shard(Shard& shard, const Manifest& manifest, OpenOptions open);
+  monterey::Task<Manifest::Shard> open_shard(Shard& shard, OpenOptions open);
   // Opens or makes the manifest's device, and with it takes its lock, for as long as this lives.
   monterey::Task<> make_manifest();
-  // Writes down what the shards are and how far they have come. On any core.
+  // Writes down what the shards are and how far they have come, or what goes on with them. On any core.
   monterey::Task<> record(std::vector<Manifest::Shard> shards);
+  monterey::Task<> record_state(Manifest::State state);
   void drop_manifest() noexcept;
 
   const Devices devices_;

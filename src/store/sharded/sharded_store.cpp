@@ -302,6 +302,10 @@ Task<ShardedStore> ShardedStore::open(std::shared_ptr<const ShardDevices> device
                                       OpenOptions open) {
   co_return ShardedStore(co_await detail::ShardSet::open(std::move(devices), options, open));
 }
+Task<std::uint64_t> ShardedStore::reshard(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
+                                          ReshardObserver observer) {
+  return detail::ShardSet::reshard(std::move(devices), options, std::move(observer));
+}
 Task<ShardedLayout> ShardedStore::layout(std::shared_ptr<const ShardDevices> devices) {
   return detail::ShardSet::layout(std::move(devices));
 }
@@ -432,6 +436,20 @@ Task<> ShardedStore::flush() {
 }
 Task<CompactReport> ShardedStore::compact(CompactOptions options) { return compact_all(set_, options); }
 Task<std::vector<ShardCheck>> ShardedStore::check(CheckOptions options) const { return check_all(set_, options); }
+Task<std::uint64_t> ShardedStore::start_bulk_load(Set set, std::unique_ptr<detail::AnyBulkSource> source) {
+  co_return co_await set_of(set).bulk_load(*source);
+}
+Task<ShardedBackupReport> ShardedStore::backup(std::shared_ptr<const ShardDevices> target,
+                                               BackupOptions options) const {
+  return [](Set set, std::shared_ptr<const ShardDevices> to, BackupOptions how) -> Task<ShardedBackupReport> {
+    co_return co_await set_of(set).backup(std::move(to), how);
+  }(set_, std::move(target), options);
+}
+Task<SalvageReport> salvage(std::shared_ptr<const ShardDevices> damaged, ShardedStore& into, DamageObserver on_damage) {
+  return [](Set set, std::shared_ptr<const ShardDevices> from, DamageObserver tell) -> Task<SalvageReport> {
+    co_return co_await set_of(set).salvage(std::move(from), std::move(tell));
+  }(into.set_, std::move(damaged), std::move(on_damage));
+}
 Task<ShardedStats> ShardedStore::stats() const { return stats_of(set_); }
 Task<> ShardedStore::close() { return close_all(set_); }
 

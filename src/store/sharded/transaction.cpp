@@ -272,6 +272,8 @@ bool is_abortion(const std::exception_ptr& error) {
   }
 }
 
+}  // namespace
+
 std::string text_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -281,8 +283,6 @@ std::string text_of(const std::exception_ptr& error) {
     return "an error of no known kind";
   }
 }
-
-}  // namespace
 
 Task<> ShardSet::write(WriteBatch batch) {
   const auto self = shared_from_this();
@@ -335,40 +335,55 @@ Task<> ShardSet::write(WriteBatch batch) {
 // Runs on the core of the first part's shard, the coordinator.
 Task<> ShardSet::write_across(Parts& parts) {
   monterey::Gate::Holder inside = shard(parts.begin()->first).background.hold();
-  auto begin = [this]() -> Task<> { co_await batches.acquire(1); };
-  auto end = [this]() -> Task<> {
-    batches.release(1);
-    co_return;
-  };
-  co_await monterey::call_on(shards_[0]->core, begin);
-  std::vector<unsigned> held;  // shards
+  WritesHeldOff held;
   std::exception_ptr error;
   try {
-    held.reserve(parts.size());
-    co_await hold_writes_off(parts, held);
+    std::vector<unsigned> indices;
+    for (const auto& [index, part] : parts) indices.push_back(index);
+    co_await hold_batches_off(1, held);
+    co_await hold_writes_off(std::move(indices), held);
     co_await write_in_two_phases(parts, std::move(inside));
   } catch (...) {
     error = std::current_exception();
   }
-  for (const unsigned index : held) {
-    auto let_writes_in = [&shard = *shards_[index]]() -> Task<> {
-      shard.writes.release(Shard::kAllWrites);
-      co_return;
-    };
-    co_await monterey::call_on(shards_[index]->core, let_writes_in);
-  }
-  co_await monterey::call_on(shards_[0]->core, end);
+  co_await let_writes_in(held);
   if (error) std::rethrow_exception(error);
+}
+
+Task<> ShardSet::hold_batches_off(std::size_t units, WritesHeldOff& held) {
+  auto hold_off = [this, units, &held]() -> Task<> {
+    held.inside = shards_[0]->background.hold();
+    co_await batches.acquire(units);
+    held.batches = units;
+  };
+  co_await monterey::call_on(shards_[0]->core, hold_off);
 }
 
 // In the order of the shards, so that no two batches wait for each other. From here on nobody else writes to these shards: all see
 // batches in one order, that of their numbers, and what is written behind a part that was seen comes behind all of them.
-Task<> ShardSet::hold_writes_off(const Parts& parts, std::vector<unsigned>& held) {
-  for (const auto& [index, part] : parts) {
+Task<> ShardSet::hold_writes_off(std::vector<unsigned> indices, WritesHeldOff& held) {
+  held.shards.reserve(indices.size());
+  for (const unsigned index : indices) {
     auto hold_off = [&shard = *shards_[index]]() -> Task<> { co_await shard.writes.acquire(Shard::kAllWrites); };
     co_await monterey::call_on(shards_[index]->core, hold_off);
-    held.push_back(index);
+    held.shards.push_back(index);
   }
+}
+
+Task<> ShardSet::let_writes_in(WritesHeldOff& held) {
+  for (const unsigned index : held.shards) {
+    auto let_in = [&shard = *shards_[index]]() -> Task<> {
+      shard.writes.release(Shard::kAllWrites);
+      co_return;
+    };
+    co_await monterey::call_on(shards_[index]->core, let_in);
+  }
+  auto end = [this, &held]() -> Task<> {
+    if (held.batches > 0) batches.release(held.batches);
+    held.inside.reset();
+    co_return;
+  };
+  co_await monterey::call_on(shards_[0]->core, end);
 }
 
 Task<> ShardSet::write_in_two_phases(Parts& parts, monterey::Gate::Holder inside) {
