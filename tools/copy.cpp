@@ -84,13 +84,14 @@ ExitCode run(const BackupCommand& command) {
     bytes += blocks * kBlockBytes;
     if (progress) progress->at(bytes);
   };
-  const Work work = [&](Partition& db, const BlockDevice&) { return backup(command, db, progress); };
+  const Work work = for_files("backup", [&](Partition& db) { return backup(command, db, progress); });
   SessionOptions session = command.session;
   session.others = {command.target};
   return with_store(session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 
 ExitCode run(const SalvageCommand& command) {
+  if (is_sharded(command.session.path, {})) refuse_shards(command.session.path, "salvage");
   std::error_code absent;
   for (const std::string& source : {command.session.path, command.log.value_or(command.session.path)}) {
     if (!std::filesystem::exists(source))
@@ -107,7 +108,7 @@ ExitCode run(const SalvageCommand& command) {
   target.others = {command.session.path, command.log.value_or(command.session.path)};
   target.write_buffer_bytes = kSalvageBufferBytes;
   Damaged damaged;
-  const Work work = [&](Partition& into, const BlockDevice&) { return salvage_into(damaged, into); };
+  const Work work = for_files("salvage", [&](Partition& into) { return salvage_into(damaged, into); });
   const auto before = [&] { return open_damaged(command, damaged); };
   return with_store(target, command.overwrite ? Access::overwrite : Access::create, work,
                     {.on_read = {}, .before_open = before});

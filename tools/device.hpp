@@ -22,6 +22,12 @@ struct Window {
 monterey::Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileBlockDeviceOptions how,
                                                          Window window = {});
 
+// Errors: not_found for a path below /dev where nothing is: a file there would lie in memory, and stand in the way of the device when
+// it comes.
+void require_present_device(const std::string& path);
+// Errors: invalid_argument for a window, which only a namespace has.
+void require_no_window(const std::string& path, Window window);
+
 // "4.0 GiB in LBAs of 512 bytes, QEMU NVMe Ctrl, serial vm0".
 std::string describe(const NvmeNamespace& space);
 

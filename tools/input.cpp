@@ -19,9 +19,14 @@ namespace {
 
 constexpr std::size_t kCopyBytes = 64u << 10;
 
-// A file without a name in the directory of `beside`: the store's file system is the one that must have the room. A namespace has none.
+// A file without a name in the directory of `beside`: the store's file system is the one that must have the room. Of a sharded store
+// that is its own directory, if there is one yet. A namespace has none.
 FileDescriptor open_temporary(const std::string& beside) {
-  std::filesystem::path directory = std::filesystem::path(beside).parent_path();
+  std::filesystem::path directory = beside;
+  if (!std::filesystem::is_directory(directory)) {
+    if (!directory.has_filename()) directory = directory.parent_path();  // it ends in a slash
+    directory = directory.parent_path();
+  }
   if (directory.empty()) directory = ".";
   if (is_nvme_path(beside)) directory = std::filesystem::temp_directory_path();
   FileDescriptor unnamed(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));

@@ -42,6 +42,17 @@ Exit codes:
 Results go to standard output; messages go to standard error as "store: what happened".
 `store COMMAND --help` says more about a command.)";
 
+constexpr const char* kCreateFooter =
+    R"(A sharded store is a directory with a file for each shard, which the cores of the machine share among them: shard i is on core
+i modulo their number. With --shards alone keys go to shards by their hash; with --split the keys before the first one go to the
+first shard, and so on. Neither can be changed afterwards. All commands take the directory where they take a file, but backup,
+salvage and load --sorted.
+
+Examples:
+  store create app.db
+  store create app --shards 4
+  store create app --split g --split p)";
+
 constexpr const char* kFormats = R"(
 Formats:
   tsv    a line each: key, tab, value; \t \n \r \\ and \xHH stand for the bytes that would be misread
@@ -164,6 +175,19 @@ void add_common(CLI::App& command, SessionOptions& options, bool writes) {
            "Let this command grow the file it writes to this size at most, like 10G; not remembered");
 }
 
+// Of commands that make stores.
+void add_layout(CLI::App& command, LayoutOptions& layout) {
+  command.add_option("--shards", layout.shards, "Make a sharded store, a directory with so many shards: 1 to 1024")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{kMostShards}));
+  command
+      .add_option("--split", layout.split,
+                  "Make a sharded store whose shards have a range of keys each, of which this begins one more; in "
+                  "ascending order")
+      ->option_text("KEY ...")
+      ->allow_extra_args(false);
+  command.add_flag("--escaped", layout.escaped, "The keys of --split are escaped as in the tsv format");
+}
+
 void add_format(CLI::App& command, Format& format) {
   const auto choose = [&format](const std::string& name) {
     const auto found = kFormatNames.find(name);
@@ -246,7 +270,8 @@ class Program {
   void declare_create() {
     CLI::App& command = add("create", "Make an empty store", create_, true);
     command.add_flag("--overwrite", create_.overwrite, "Replace what the file holds, a store included");
-    command.footer("Example:\n  store create app.db");
+    add_layout(command, create_.session.layout);
+    command.footer(kCreateFooter);
   }
 
   void declare_records() {
@@ -299,6 +324,7 @@ class Program {
     load.add_flag("--sorted", load_.sorted,
                   "The keys ascend, each once, and the store is empty: all or nothing, in one pass")
         ->excludes(partial);
+    add_layout(load, load_.session.layout);
     add_format(load, load_.format);
     load.footer(std::string(kLoadFooter) + kFormats);
 

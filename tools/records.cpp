@@ -25,12 +25,14 @@ std::string read_all_of_standard_input() {
   return all;
 }
 
-monterey::Task<ExitCode> put(Partition& db, std::string_view key, std::string_view value) {
+template <class Db>
+monterey::Task<ExitCode> put(Db& db, std::string_view key, std::string_view value) {
   co_await db.put(key, value);
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> get(Partition& db, std::string_view key) {
+template <class Db>
+monterey::Task<ExitCode> get(Db& db, std::string_view key) {
   const std::optional<std::string> value = co_await db.get(key);
   if (!value) co_return ExitCode::negative;
   Output output;
@@ -40,14 +42,16 @@ monterey::Task<ExitCode> get(Partition& db, std::string_view key) {
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> del(Partition& db, std::string_view key) {
+template <class Db>
+monterey::Task<ExitCode> del(Db& db, std::string_view key) {
   const bool there = co_await db.contains(key);
   if (!there) co_return ExitCode::negative;
   co_await db.erase(key);
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> del_range(Partition& db, std::string from, std::optional<std::string> to) {
+template <class Db>
+monterey::Task<ExitCode> del_range(Db& db, std::string from, std::optional<std::string> to) {
   co_await db.erase_range(std::move(from), std::move(to));
   co_return ExitCode::done;
 }
@@ -57,13 +61,13 @@ monterey::Task<ExitCode> del_range(Partition& db, std::string from, std::optiona
 ExitCode run(const PutCommand& command) {
   const std::string key = typed(command.key, command.escaped);
   const std::string value = command.value ? typed(*command.value, command.escaped) : read_all_of_standard_input();
-  const Work work = [&](Partition& db, const BlockDevice&) { return put(db, key, value); };
+  const Work work = for_any([&](auto& db) { return put(db, key, value); });
   return with_store(command.session, Access::write, work);
 }
 
 ExitCode run(const GetCommand& command) {
   const std::string key = typed(command.key, command.escaped);
-  const Work work = [&](Partition& db, const BlockDevice&) { return get(db, key); };
+  const Work work = for_any([&](auto& db) { return get(db, key); });
   return with_store(command.session, Access::read, work);
 }
 
@@ -72,11 +76,11 @@ ExitCode run(const DelCommand& command) {
     const std::string from = typed(command.range.front(), command.escaped);
     std::optional<std::string> to = typed(command.range.back(), command.escaped);
     if (to->empty()) to.reset();
-    const Work work = [&](Partition& db, const BlockDevice&) { return del_range(db, from, to); };
+    const Work work = for_any([&](auto& db) { return del_range(db, from, to); });
     return with_store(command.session, Access::write, work);
   }
   const std::string key = typed(command.key, command.escaped);
-  const Work work = [&](Partition& db, const BlockDevice&) { return del(db, key); };
+  const Work work = for_any([&](auto& db) { return del(db, key); });
   return with_store(command.session, Access::write, work);
 }
 

@@ -1,6 +1,6 @@
-// One command, one cluster of one core, one open store. with_store() opens the store, runs the command's coroutine on it
-// and closes it; what the coroutine throws comes out of with_store(), with the store left as after a crash, at its last
-// commit.
+// One command, one cluster, one open store: a file or a namespace on one core, or, where the path is a directory, a sharded store on
+// several. with_store() opens the store, runs the command's coroutine on it, on core 0, and closes it; what the coroutine throws comes
+// out of with_store(), with the store left as after a crash, at its last commit.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,12 @@
 #include <functional>
 #include <store/store.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/device.hpp"
+#include "tools/layout.hpp"
+#include "tools/observed.hpp"
 
 namespace store::tool {
 
@@ -27,20 +30,38 @@ enum class Access : std::uint8_t { read, write, open_or_create, create, overwrit
 // What every command takes.
 struct SessionOptions {
   std::string path;
-  std::uint64_t cache_bytes = std::uint64_t{16} << 20;
-  std::uint64_t capacity_bytes = 0;  // of commands that write, of a file; 0: what the format allows
+  std::uint64_t cache_bytes = std::uint64_t{16} << 20;  // of all shards together, as what follows
+  std::uint64_t capacity_bytes = 0;                     // of commands that write, of files; 0: what the format allows
   Window window;
+  LayoutOptions layout;             // of commands that make stores
   std::vector<std::string> others;  // paths of devices that the command opens besides
   std::size_t write_buffer_bytes = std::size_t{1} << 20;
 };
 
-using Work = std::function<monterey::Task<ExitCode>(Partition&, const BlockDevice&)>;
+// The coroutine of a command, for either kind of store.
+struct Work {
+  std::function<monterey::Task<ExitCode>(Partition&, const BlockDevice&)> on_file;
+  std::function<monterey::Task<ExitCode>(ShardedStore&)> on_shards;
+  const char* file_verb = "";  // of a command that has no `on_shards`: its name
+};
 
-// Called with the number of blocks that each read of the device asks for.
-using ReadObserver = std::function<void(std::uint64_t blocks)>;
+// Work that is the same for both: `verb(db)` with a Partition or a ShardedStore.
+template <class Verb>
+Work for_any(Verb verb) {
+  return {
+      .on_file = [verb](Partition& db, const BlockDevice&) { return verb(db); }, .on_shards = verb, .file_verb = ""};
+}
+// Work that sharded stores refuse: `verb(db)` with a Partition.
+template <class Verb>
+Work for_files(const char* name, Verb verb) {
+  return {
+      .on_file = [verb](Partition& db, const BlockDevice&) { return verb(db); }, .on_shards = {}, .file_verb = name};
+}
+// Throws what a command says that does not work on sharded stores.
+[[noreturn]] void refuse_shards(const std::string& path, std::string_view verb);
 
 struct SessionHooks {
-  ReadObserver on_read;
+  ReadObserver on_read;                           // called on core 0 alone, with what was read on all cores meanwhile
   std::function<monterey::Task<>()> before_open;  // what must have gone well before the store is touched, or made
 };
 

@@ -15,6 +15,7 @@
 #include "tools/input.hpp"
 #include "tools/output.hpp"
 #include "tools/progress.hpp"
+#include "tools/totals.hpp"
 
 namespace store::tool {
 namespace {
@@ -83,7 +84,8 @@ void check_input(Input& input, Format format) {
   input.rewind();
 }
 
-monterey::Task<ExitCode> load(Partition& db, Input& input, Format format) {
+template <class Db>
+monterey::Task<ExitCode> load(Db& db, Input& input, Format format) {
   Progress progress("load", Unit::bytes, input.size());
   const std::unique_ptr<Reader> reader = make_reader(format, input);
   std::string key;
@@ -151,8 +153,9 @@ class SortedRecords {
   bool is_first_ = true;
 };
 
-monterey::Task<ExitCode> load_sorted(const LoadCommand& command, Partition& db, Input& input) {
-  const Stats stats = db.stats();
+template <class Db>
+monterey::Task<ExitCode> load_sorted(const LoadCommand& command, Db& db, Input& input) {
+  const Stats stats = co_await total_stats(db);
   if (stats.entries > 0) {
     throw Error(
         Errc::invalid_argument,
@@ -166,6 +169,7 @@ monterey::Task<ExitCode> load_sorted(const LoadCommand& command, Partition& db, 
   co_return ExitCode::done;
 }
 
+template <class Scan>
 monterey::Task<> write_all(Scan& scan, Writer& writer, Progress* progress) {
   std::uint64_t entries = 0;
   while (co_await scan.advance()) {
@@ -175,37 +179,37 @@ monterey::Task<> write_all(Scan& scan, Writer& writer, Progress* progress) {
   writer.finish();
 }
 
-monterey::Task<ExitCode> dump(Partition& db, Format format) {
-  const Stats stats = db.stats();
+template <class Db>
+monterey::Task<ExitCode> dump(Db& db, Format format) {
+  const Stats stats = co_await total_stats(db);
   Output output;
   const std::unique_ptr<Writer> writer = make_writer(format, output, stats);
   std::optional<Progress> progress;
   if (isatty(STDOUT_FILENO) == 0) progress.emplace("dump", Unit::entries, stats.entries);
-  Scan scan = co_await db.scan(std::string());
+  auto scan = co_await db.scan(std::string());
   co_await write_all(scan, *writer, progress ? &*progress : nullptr);
   output.finish();
   co_return ExitCode::done;
 }
 
-monterey::Task<ExitCode> scan(Partition& db, const ScanCommand& command) {
+template <class Db>
+monterey::Task<ExitCode> scan(Db& db, const ScanCommand& command) {
   const auto typed = [&](const std::string& text) { return command.escaped ? unescape(text) : text; };
   Output output;
   std::unique_ptr<Writer> writer;
   if (command.keys_only) {
     writer = std::make_unique<KeyWriter>(output);
   } else {
-    writer = make_writer(command.format, output, db.stats());
+    const Stats stats = co_await total_stats(db);
+    writer = make_writer(command.format, output, stats);
   }
   const ScanOptions options{.limit = command.limit};
   std::optional<std::string> to;
   if (command.to) to = typed(*command.to);
-  std::optional<Scan> range;
-  if (command.prefix) {
-    range = co_await db.scan_prefix(typed(*command.prefix), options);
-  } else {
-    range = co_await db.scan(typed(command.from.value_or("")), to, options);
-  }
-  co_await write_all(*range, *writer, nullptr);
+  auto opening = command.prefix ? db.scan_prefix(typed(*command.prefix), options)
+                                : db.scan(typed(command.from.value_or("")), to, options);
+  auto range = co_await std::move(opening);
+  co_await write_all(range, *writer, nullptr);
   output.finish();
   co_return ExitCode::done;
 }
@@ -213,7 +217,7 @@ monterey::Task<ExitCode> scan(Partition& db, const ScanCommand& command) {
 }  // namespace
 
 ExitCode run(const ScanCommand& command) {
-  const Work work = [&](Partition& db, const BlockDevice&) { return scan(db, command); };
+  const Work work = for_any([&](auto& db) { return scan(db, command); });
   return with_store(command.session, Access::read, work);
 }
 
@@ -222,12 +226,12 @@ namespace {
 ExitCode run_sorted(const LoadCommand& command) {
   Input input(command.input, command.session.path, Input::Passes::once);
   const bool was_there = std::filesystem::exists(command.session.path);
-  const Work work = [&](Partition& db, const BlockDevice&) { return load_sorted(command, db, input); };
+  const Work work = for_files("load --sorted", [&](Partition& db) { return load_sorted(command, db, input); });
   try {
     return with_store(command.session, Access::open_or_create, work);
   } catch (...) {
     std::error_code ignored;  // the first error is told
-    if (!was_there) std::filesystem::remove(command.session.path, ignored);
+    if (!was_there) std::filesystem::remove_all(command.session.path, ignored);
     throw;
   }
 }
@@ -238,14 +242,14 @@ ExitCode run(const LoadCommand& command) {
   if (command.sorted) return run_sorted(command);
   Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
   if (!command.partial) check_input(input, command.format);
-  const Work work = [&](Partition& db, const BlockDevice&) { return load(db, input, command.format); };
+  const Work work = for_any([&](auto& db) { return load(db, input, command.format); });
   SessionOptions session = command.session;
   session.write_buffer_bytes = kLoadBufferBytes;
   return with_store(session, Access::open_or_create, work);
 }
 
 ExitCode run(const DumpCommand& command) {
-  const Work work = [&](Partition& db, const BlockDevice&) { return dump(db, command.format); };
+  const Work work = for_any([&](auto& db) { return dump(db, command.format); });
   return with_store(command.session, Access::read, work);
 }
 
