@@ -105,7 +105,9 @@ struct Slot {
 monterey::Task<Slot> read_slot(BlockDevice& device, std::uint64_t number) {
   Slot slot;
   const std::uint64_t first = number * kSlotBlocks;
-  if (device.size_blocks() < first + kSlotBlocks) {
+  // Of a device that ends in the slot what is there is looked at: it may be something else, which is not to be overwritten.
+  const std::uint64_t blocks = std::min(kSlotBlocks, device.size_blocks() - std::min(first, device.size_blocks()));
+  if (blocks == 0) {
     slot.blank = true;
     co_return slot;
   }
@@ -116,7 +118,7 @@ monterey::Task<Slot> read_slot(BlockDevice& device, std::uint64_t number) {
   if (slot.blank) co_return slot;
   Header header;
   std::memcpy(&header, text.data(), sizeof header);
-  if (header.bytes > kPageBytes && header.bytes <= kSlotBytes) {
+  if (header.bytes > kPageBytes && header.bytes <= blocks * kPageBytes) {
     text.resize(blocks_for(header.bytes) * kPageBytes);
     co_await device.read(begin, text, monterey::IoClass::foreground);
   }

@@ -101,5 +101,17 @@ TEST(Manifest, OneSlotIsAlwaysWhole) {
   });
 }
 
+TEST(Manifest, OfADeviceThatIsShortIsLookedAt) {
+  test::on_core([]() -> Task<> {
+    auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = kManifestBlocks});
+    MemBlockDevice device(disk);
+    co_await device.grow(3);
+    const auto none = co_await read_manifest(device);  // zeros: it was being made
+    EXPECT_FALSE(none.has_value());
+    disk->block(PageNo(0))[100] = std::byte{1};
+    EXPECT_EQ(co_await test::error_of(test::discard(read_manifest(device))), Errc::not_a_store);
+  });
+}
+
 }  // namespace
 }  // namespace store::detail
