@@ -102,6 +102,8 @@ struct DevicesCommand {
 struct BenchCommand {
   std::string path;
   Window window;
+  std::optional<std::uint64_t> shards;  // of a store in a directory that is made
+  std::optional<unsigned> cores;        // of a sharded store; nullopt: as many as there are CPUs or shards
   std::uint64_t cache_bytes = std::uint64_t{256} << 20;
   std::vector<std::string> workloads{"fillsync",    "fillseq",         "fillrandom",       "overwrite",
                                      "readrandom",  "multireadrandom", "readmissing",      "readseq",

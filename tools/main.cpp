@@ -155,8 +155,9 @@ constexpr const char* kBenchFooter =
 The store is opened anew and read once before each. The flush behind writes is counted. Latencies are those of single operations, or
 of batches.
 
-Example:
-  store bench /tmp/bench.db --benchmarks fillrandom,readrandom --num 1000000 --depth 32)";
+Examples:
+  store bench /tmp/bench.db --benchmarks fillrandom,readrandom --num 1000000 --depth 32
+  store bench /tmp/bench --shards 4 --depth 128)";
 
 void add_window(CLI::App& command, Window& window) {
   add_count(command, "--first-block", window.first_block,
@@ -175,10 +176,14 @@ void add_common(CLI::App& command, SessionOptions& options, bool writes) {
            "Let this command grow the file it writes to this size at most, like 10G; not remembered");
 }
 
+CLI::Option* add_shards(CLI::App& command, std::optional<std::uint64_t>& shards) {
+  return command.add_option("--shards", shards, "Make a sharded store, a directory with so many shards: 1 to 1024")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{kMostShards}));
+}
+
 // Of commands that make stores.
 void add_layout(CLI::App& command, LayoutOptions& layout) {
-  command.add_option("--shards", layout.shards, "Make a sharded store, a directory with so many shards: 1 to 1024")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{kMostShards}));
+  add_shards(command, layout.shards);
   command
       .add_option("--split", layout.split,
                   "Make a sharded store whose shards have a range of keys each, of which this begins one more; in "
@@ -386,9 +391,15 @@ class Program {
     CLI::App& command = *app_.add_subcommand("bench", "Measure workloads of RocksDB's db_bench on a store made for it");
     command
         .add_option("path", bench_.path,
-                    "The file of the store; made, and removed afterwards. Or a namespace, with --existing")
+                    "The file of the store, or its directory; made, and removed afterwards. Or a namespace, with "
+                    "--existing")
         ->required();
     add_window(command, bench_.window);
+    CLI::Option* shards = add_shards(command, bench_.shards);
+    command
+        .add_option("--cores", bench_.cores,
+                    "Of a sharded store: how many cores it is on; one for each shard, or, if they are fewer, CPU")
+        ->check(CLI::Range(1u, kMostShards));
     add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, like 64M").default_str("256M");
     const auto check_name = [](const std::string& name) {
       return is_bench_workload(name) ? std::string() : name + " is no workload";
@@ -403,14 +414,17 @@ class Program {
     command.add_option("--value-size", bench_.value_bytes, "Bytes of a value");
     add_number("--batch", bench_.batch, "Puts of one write, which is atomic");
     add_number("--read-batch", bench_.read_batch, "Keys that multireadrandom reads at a time");
-    add_number("--depth", bench_.depth, "Tasks that share the operations, all on one core");
+    add_number("--depth", bench_.depth,
+               "Tasks that share the operations, all on one core, or on those of a sharded store");
     command.add_option("--seed", bench_.seed, "Chooses keys and values");
     command.add_option("--wal", bench_.wal_mode, "Of all but fillsync: none, batched or per_op")
         ->transform(CLI::CheckedTransformer(kWalModes))
         ->option_text("none|batched|per_op")
         ->default_str("batched");
-    command.add_flag("--existing", bench_.existing,
-                     "Use the store that is in the file already, and write to it; it stays");
+    command
+        .add_flag("--existing", bench_.existing,
+                  "Use the store that is in the file or directory already, and write to it; it stays")
+        ->excludes(shards);
     command.add_flag("--keep", bench_.keep, "Leave the store");
     command.add_flag("--json", bench_.json, "As a JSON array of objects");
     command.callback([this] { chosen_ = [this] { return tool::run(bench_); }; });
