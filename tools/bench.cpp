@@ -1,6 +1,7 @@
-// bench: workloads with the names and the meaning that they have in RocksDB's db_bench, on a store of this engine alone. Keys are the 16
-// digits of an index below --num; values do not compress. --depth tasks share the operations of a workload: all on one core, or, of a
-// sharded store, spread over its cores. To compare engines there is bench/compare.
+// bench: workloads with the names and the meaning that they have in RocksDB's db_bench, on a store of this engine
+// alone. Keys are the 16 digits of an index below --num; values do not compress. --depth tasks share the operations of
+// a workload: all on one core, or, of a sharded store, spread over its cores. To compare engines there is
+// bench/compare.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -70,7 +71,8 @@ monterey::Task<ShardedStore> open_for(const BenchCommand& command, bool anew, Sh
   co_return co_await ShardedStore::create(command.path, options, create);
 }
 
-// Where part number `part` of `parts` begins in a whole that is divided evenly; if it does not divide, the first ones have one more.
+// Where part number `part` of `parts` begins in a whole that is divided evenly; if it does not divide, the first ones
+// have one more.
 std::uint64_t begin_of(std::uint64_t part, std::uint64_t parts, std::uint64_t whole) {
   return whole / parts * part + std::min(part, whole % parts);
 }
@@ -92,7 +94,8 @@ monterey::Task<BenchResult> run_job(Db& db, const BenchInputs& inputs, const Wor
   co_return job.result;
 }
 
-// A job on each core that has a task to do; the ones on other cores first, which work while this one does. Sets `done` at its end.
+// A job on each core that has a task to do; the ones on other cores first, which work while this one does. Sets `done`
+// at its end.
 template <class Db>
 monterey::Task<> run_jobs(Db& db, const BenchInputs& inputs, const Workload<Db>& workload, BenchResult& result,
                           bool& done) {
@@ -223,7 +226,8 @@ class OwnStore {
   const BenchCommand& command_;
 };
 
-// How many shards the store has; 0: it is a single partition. Errors: invalid_argument for what the options say of another kind.
+// How many shards the store has; 0: it is a single partition. Errors: invalid_argument for what the options say of
+// another kind.
 unsigned shards_of(const BenchCommand& command) {
   if (command.shards) return static_cast<unsigned>(*command.shards);
   if (command.existing && is_sharded(command.path, {})) {

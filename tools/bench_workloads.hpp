@@ -1,6 +1,6 @@
-// The workloads of `store bench`, on either kind of store: tasks that share the operations of a Job. A workload is one Job on a single
-// partition; on a sharded store one on each core, with a share of the tasks and of the operations, so that cores have nothing in common
-// but the store and what is constant.
+// The workloads of `store bench`, on either kind of store: tasks that share the operations of a Job. A workload is one
+// Job on a single partition; on a sharded store one on each core, with a share of the tasks and of the operations, so
+// that cores have nothing in common but the store and what is constant.
 #pragma once
 
 #include <fmt/format.h>

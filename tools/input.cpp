@@ -19,8 +19,8 @@ namespace {
 
 constexpr std::size_t kCopyBytes = 64u << 10;
 
-// A file without a name in the directory of `beside`: the store's file system is the one that must have the room. Of a sharded store
-// that is its own directory, if there is one yet. A namespace has none.
+// A file without a name in the directory of `beside`: the store's file system is the one that must have the room. Of a
+// sharded store that is its own directory, if there is one yet. A namespace has none.
 FileDescriptor open_temporary(const std::string& beside) {
   std::filesystem::path directory = beside;
   if (!std::filesystem::is_directory(directory)) {

@@ -1,5 +1,5 @@
-// What is to be known of a sharded store before it is opened: a cluster registers its buffers when it starts, and how many it needs
-// depends on the number of shards. A sharded store on the command line is a directory.
+// What is to be known of a sharded store before it is opened: a cluster registers its buffers when it starts, and how
+// many it needs depends on the number of shards. A sharded store on the command line is a directory.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +26,11 @@ bool is_sharded(const std::string& path, const LayoutOptions& wanted);
 
 // Of a new store. Errors: invalid_argument for a number of shards that cannot be or that the keys do not fit.
 ShardedLayout new_layout(const LayoutOptions& wanted);
-// Of the store in a directory, for which it runs a cluster. Errors: those of ShardedStore::layout(); not_a_store when there is no manifest.
+// Of the store in a directory, for which it runs a cluster. Errors: those of ShardedStore::layout(); not_a_store when
+// there is no manifest.
 ShardedLayout read_layout(const std::string& directory);
-// Of a store that a command opens if it is there and makes if not. Errors: those of the other two; invalid_argument when it is there
-// and made up otherwise.
+// Of a store that a command opens if it is there and makes if not. Errors: those of the other two; invalid_argument
+// when it is there and made up otherwise.
 ShardedLayout read_or_new_layout(const std::string& directory, const LayoutOptions& wanted);
 
 // Errors: not_a_store when a directory has something in it that is no sharded store.

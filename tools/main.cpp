@@ -23,8 +23,12 @@ namespace {
 
 constexpr const char* kFooter = R"(`store --device PATH COMMAND ...` is the same as `store COMMAND PATH ...`.
 
+PATH may also be a sharded store, a directory that `store create PATH --shards N` makes: then the shards are spread over as many
+cores as there are. backup, salvage and load --sorted do not work on it.
+
 Examples:
   store create app.db
+  store create app --shards 4
   store put app.db greeting "hello, world"
   store get app.db greeting
   store scan app.db --prefix user: --limit 10
@@ -43,10 +47,10 @@ Results go to standard output; messages go to standard error as "store: what hap
 `store COMMAND --help` says more about a command.)";
 
 constexpr const char* kCreateFooter =
-    R"(A sharded store is a directory with a file for each shard, which the cores of the machine share among them: shard i is on core
-i modulo their number. With --shards alone keys go to shards by their hash; with --split the keys before the first one go to the
-first shard, and so on. Neither can be changed afterwards. All commands take the directory where they take a file, but backup,
-salvage and load --sorted.
+    R"(With --shards or --split the store is a sharded one: a directory with a file for each shard, which is new or empty. Shard i is
+on core i modulo the number of cores that a program opens it with. With --shards alone the hash of a key says to which shard it
+belongs. With --split keys before the first one given belong to the first shard, those from it on to the second, and so on.
+Neither is changed afterwards.
 
 Examples:
   store create app.db
@@ -61,18 +65,21 @@ Formats:
 
 constexpr const char* kLoadFooter =
     R"(All input is read and checked before the first record is stored, so a malformed line leaves the store as it was.
-A pipe is copied to a temporary file beside the store meanwhile. With --partial nothing is checked ahead and nothing is
+A pipe is copied to a temporary file beside the store, or in its directory, meanwhile. With --partial nothing is checked ahead and nothing is
 copied: what stands before a malformed line is stored, and the command ends with 3. Of several records with one key the
 last stays. After a crash the same load, run again, completes.
 
 With --sorted a store is filled that is empty or not there yet: full pages are written one after the other, and one commit ends
 it. So the input is read once, a pipe is not copied, and an error, a crash or a record out of order leaves nothing of it. Keys
-ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once.
+ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once. It does not work on a sharded store.
+
+--shards and --split are for a store that is not there yet, as in `store create`; one that is there must be made up so.
 
 Examples:
   store load app.db records.tsv
   store dump old.db | store load new.db --sorted
   mdb_dump old.lmdb | store load app.db --format mdb
+  store dump app.db | store load app --shards 4
 )";
 
 constexpr const char* kBackupFooter =
@@ -167,13 +174,17 @@ void add_window(CLI::App& command, Window& window) {
 
 // Declares the options that every command has, and those of commands that write.
 void add_common(CLI::App& command, SessionOptions& options, bool writes) {
-  command.add_option("path", options.path, "The store: a file, or the character device of an NVMe namespace")
+  command
+      .add_option("path", options.path,
+                  "The store: a file, the directory of a sharded one, or the character device of an NVMe namespace")
       ->required();
   add_window(command, options.window);
-  add_size(command, "--cache", options.cache_bytes, "Memory for cached pages, like 64M").default_str("16M");
+  add_size(command, "--cache", options.cache_bytes, "Memory for cached pages, of all shards together, like 64M")
+      .default_str("16M");
   if (!writes) return;
   add_size(command, "--capacity", options.capacity_bytes,
-           "Let this command grow the file it writes to this size at most, like 10G; not remembered");
+           "Let this command grow the file it writes to this size at most, like 10G, each shard to its part of it; not "
+           "remembered");
 }
 
 CLI::Option* add_shards(CLI::App& command, std::optional<std::uint64_t>& shards) {
@@ -274,7 +285,8 @@ class Program {
 
   void declare_create() {
     CLI::App& command = add("create", "Make an empty store", create_, true);
-    command.add_flag("--overwrite", create_.overwrite, "Replace what the file holds, a store included");
+    command.add_flag("--overwrite", create_.overwrite,
+                     "Replace what the file holds, a store included, or a sharded store");
     add_layout(command, create_.session.layout);
     command.footer(kCreateFooter);
   }
@@ -303,7 +315,8 @@ class Program {
     });
     add_escaped(del, del_.escaped);
     del.footer(
-        "Ends with 1 when the key is not there. A range is removed in one step, whatever it holds.\n\n"
+        "Ends with 1 when the key is not there. A range is removed in one step, whatever it holds; of a sharded "
+        "store shard after shard.\n\n"
         "Examples:\n  store del app.db greeting\n  store del app.db --range user:1000 user:2000");
   }
 
@@ -343,16 +356,21 @@ class Program {
   void declare_inspect() {
     CLI::App& stat = add("stat", "Print what the store holds and uses", stat_, false);
     stat.add_flag("--json", stat_.json, "As one JSON object");
-    stat.footer("Example:\n  store stat app.db --json");
+    stat.footer(
+        "Of a sharded store the totals of all shards, of height and generation the largest, and then each shard.\n\n"
+        "Example:\n  store stat app.db --json");
 
     CLI::App& check = add("check", "Verify every page, every checksum and the free space", check_, false);
     check.add_flag("--json", check_.json, "As one JSON object");
     add_count(check, "--max-errors", check_.max_errors, "Stop after so many findings");
     check.footer(
-        "Findings go to standard error, a line each. Ends with 1 when there are any.\n\nExample:\n"
+        "Findings go to standard error, a line each, which begins with the shard's name if there are several. Ends "
+        "with "
+        "1 when there are any.\n\nExample:\n"
         "  store check app.db");
 
-    CLI::App& compact = add("compact", "Make the file as small as what it holds", compact_, true);
+    CLI::App& compact =
+        add("compact", "Make the file, or the files of all shards, as small as what they hold", compact_, true);
     compact.add_flag("--json", compact_.json, "As one JSON object");
     add_size(compact, "--max-bytes", compact_.max_bytes, "Stop when about so much was moved, like 100M");
     compact.footer(
@@ -400,7 +418,8 @@ class Program {
         .add_option("--cores", bench_.cores,
                     "Of a sharded store: how many cores it is on; one for each shard, or, if they are fewer, CPU")
         ->check(CLI::Range(1u, kMostShards));
-    add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, like 64M").default_str("256M");
+    add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, of all shards together, like 64M")
+        .default_str("256M");
     const auto check_name = [](const std::string& name) {
       return is_bench_workload(name) ? std::string() : name + " is no workload";
     };
@@ -431,7 +450,7 @@ class Program {
     command.footer(kBenchFooter);
   }
 
-  CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check, compact and back up a store file",
+  CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check, compact and back up a store",
                 "store"};
   std::function<ExitCode()> chosen_;
   CreateCommand create_;

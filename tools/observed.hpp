@@ -1,4 +1,5 @@
-// Devices that tell somebody of every read; all else is done by the device beneath. For commands that show how far they are.
+// Devices that tell somebody of every read; all else is done by the device beneath. For commands that show how far they
+// are.
 #pragma once
 
 #include <cstdint>

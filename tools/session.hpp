@@ -1,6 +1,6 @@
-// One command, one cluster, one open store: a file or a namespace on one core, or, where the path is a directory, a sharded store on
-// several. with_store() opens the store, runs the command's coroutine on it, on core 0, and closes it; what the coroutine throws comes
-// out of with_store(), with the store left as after a crash, at its last commit.
+// One command, one cluster, one open store: a file or a namespace on one core, or, where the path is a directory, a
+// sharded store on several. with_store() opens the store, runs the command's coroutine on it, on core 0, and closes it;
+// what the coroutine throws comes out of with_store(), with the store left as after a crash, at its last commit.
 #pragma once
 
 #include <cstddef>

@@ -31,7 +31,8 @@ inline constexpr std::array kFigures{Figure{"generation", &Stats::generation, Fi
                                      Figure{"device_blocks", &Stats::device_blocks},
                                      Figure{"capacity_blocks", &Stats::capacity_blocks}};
 
-// The figures of all shards that have any, and their notes, each with its shard's name. All else is empty: shards have a uuid each.
+// The figures of all shards that have any, and their notes, each with its shard's name. All else is empty: shards have
+// a uuid each.
 Stats total_of(const ShardedStats& stats);
 
 monterey::Task<Stats> total_stats(Partition& db);
