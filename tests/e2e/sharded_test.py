@@ -2,7 +2,6 @@
 import base64
 import json
 import os
-import pty
 import random
 import shutil
 import subprocess
@@ -156,24 +155,6 @@ class Verbs(ShardedCase):
         self.assertTrue(self.run_store("compact", self.db)[0].startswith(b"done: "))
         self.assertEqual(len(self.keys()), 1000)
         self.check_clean()
-
-    def test_progress_on_a_terminal(self):
-        """What the shards read on other cores is counted, too, and only one core shows it."""
-        self.run_store("load", self.db, "--shards", "4", stdin=rows(100000, b"v" * 200))
-        terminal, stderr = pty.openpty()
-        check = subprocess.Popen([TOOL, "check", self.db], stdout=subprocess.PIPE, stderr=stderr)
-        os.close(stderr)
-        out, _ = check.communicate(timeout=60)
-        shown = b""
-        try:
-            while part := os.read(terminal, 4096):
-                shown += part
-        except OSError:  # how a terminal ends when the last program has closed it
-            pass
-        os.close(terminal)
-        self.assertEqual(check.returncode, DONE)
-        self.assertTrue(out.startswith(b"ok"))
-        self.assertNotIn(b"store: ", shown)
 
 
 class Making(ShardedCase):
