@@ -273,11 +273,6 @@ class Trouble(ShardedCase):
         shutil.copy(old, self.shard(0))
         self.refused("older than the other shards", "dump", self.db)
 
-    def test_missing(self):
-        for command in (["get", "a"], ["stat"]):
-            self.refused("no such", command[0], self.db + "/", *command[1:])
-        self.assertFalse(os.path.exists(self.db))
-
     def test_locked_by_another_process(self):
         self.run_store("create", self.db, "--shards", "2")
         holder = subprocess.Popen([TOOL, "load", self.db, "--partial"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
