@@ -71,23 +71,30 @@ monterey::Task<ShardedStore> open_for(const BenchCommand& command, bool anew, Sh
   co_return co_await ShardedStore::create(command.path, options, create);
 }
 
-// Where part number `part` of `parts` begins in a whole that is divided evenly; if it does not divide, the first ones
-// have one more.
-std::uint64_t begin_of(std::uint64_t part, std::uint64_t parts, std::uint64_t whole) {
-  return whole / parts * part + std::min(part, whole % parts);
-}
+// A number divided evenly; if it does not divide, the first parts have one more.
+struct Division {
+  std::uint64_t whole = 0;
+  std::uint64_t parts = 1;
 
-// Runs the tasks [first, last) of `depth`, with their part of the operations.
+  std::uint64_t begin_of(std::uint64_t part) const { return whole / parts * part + std::min(part, whole % parts); }
+};
+
+// Some of the tasks of a workload.
+struct TaskRange {
+  std::uint64_t first = 0;
+  std::uint64_t end = 0;
+  std::uint64_t of_all = 1;
+};
+
+// Runs some of the tasks, with their part of the operations.
 template <class Db>
-monterey::Task<BenchResult> run_job(Db& db, const BenchInputs& inputs, const Workload<Db>& workload,
-                                    std::uint64_t first, std::uint64_t last, std::uint64_t depth) {
-  Job<Db> job{.db = db,
-              .inputs = inputs,
-              .next = begin_of(first, depth, inputs.operations),
-              .end = begin_of(last, depth, inputs.operations)};
+monterey::Task<BenchResult> run_job(Db& db, const BenchInputs& inputs, const Workload<Db>& workload, TaskRange range) {
+  const Division operations{.whole = inputs.operations, .parts = range.of_all};
+  Job<Db> job{
+      .db = db, .inputs = inputs, .next = operations.begin_of(range.first), .end = operations.begin_of(range.end)};
   if (!workload.alone) job.result.operations = job.end - job.next;
   std::vector<monterey::Task<>> tasks;
-  for (std::uint64_t i = first; i < last; ++i) {
+  for (std::uint64_t i = range.first; i < range.end; ++i) {
     tasks.push_back(workload.run(job, measure::Random(inputs.command.seed + i)));
   }
   co_await monterey::when_all(std::move(tasks));
@@ -107,11 +114,11 @@ monterey::Task<> run_jobs(Db& db, const BenchInputs& inputs, const Workload<Db>&
   const std::uint64_t depth = workload.alone ? 1 : inputs.command.depth;
   const std::uint64_t cores = std::min<std::uint64_t>(depth, monterey::core_count());
   std::vector<monterey::Task<BenchResult>> jobs;
+  const Division tasks{.whole = depth, .parts = cores};
   for (std::uint64_t core = cores; core-- > 0;) {
-    const std::uint64_t first = begin_of(core, cores, depth);
-    const std::uint64_t last = begin_of(core + 1, cores, depth);
-    jobs.push_back(monterey::call_on(static_cast<unsigned>(core), [&db, &inputs, &workload, first, last, depth] {
-      return run_job(db, inputs, workload, first, last, depth);
+    const TaskRange range{.first = tasks.begin_of(core), .end = tasks.begin_of(core + 1), .of_all = depth};
+    jobs.push_back(monterey::call_on(static_cast<unsigned>(core), [&db, &inputs, &workload, range] {
+      return run_job(db, inputs, workload, range);
     }));
   }
   const std::vector<BenchResult> results = co_await monterey::when_all(std::move(jobs));
