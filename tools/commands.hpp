@@ -95,6 +95,10 @@ struct CompactCommand {
   std::uint64_t max_bytes = std::numeric_limits<std::uint64_t>::max();
 };
 
+struct ReshardCommand {
+  SessionOptions session;
+};
+
 struct DevicesCommand {
   bool json = false;
 };
@@ -135,6 +139,7 @@ ExitCode run(const CheckCommand&);
 ExitCode run(const BackupCommand&);
 ExitCode run(const SalvageCommand&);
 ExitCode run(const CompactCommand&);
+ExitCode run(const ReshardCommand&);
 ExitCode run(const DevicesCommand&);
 ExitCode run(const BenchCommand&);
 

@@ -12,6 +12,7 @@
 #include "tools/commands.hpp"
 #include "tools/output.hpp"
 #include "tools/progress.hpp"
+#include "tools/totals.hpp"
 
 namespace store::tool {
 namespace {
@@ -19,31 +20,49 @@ namespace {
 constexpr std::uint64_t kBlockBytes = 4096;
 constexpr std::size_t kSalvageBufferBytes = std::size_t{32} << 20;
 
-monterey::Task<ExitCode> backup(const BackupCommand& command, Partition& db, std::optional<Progress>& progress) {
-  const Stats stats = db.stats();
+struct Copied {
+  std::string of;  // which state
+  std::uint64_t bytes = 0;
+  std::uint64_t blocks_written = 0;
+};
+
+monterey::Task<Copied> copy_to(std::string path, Partition& db, BackupOptions options) {
+  const FileBlockDeviceOptions how{.create = !options.since};
+  std::unique_ptr<BlockDevice> target = co_await open_device(std::move(path), how);
+  const BackupReport report = co_await db.backup(std::move(target), options);
+  co_return Copied{fmt::format("generation {}", report.generation), report.bytes, report.blocks_written};
+}
+
+monterey::Task<Copied> copy_to(std::string path, ShardedStore& db, BackupOptions options) {
+  const ShardedBackupReport report = co_await db.backup(shard_files(std::move(path)), options);
+  co_return Copied{
+      fmt::format("{} shards of generations {}", report.generations.size(), fmt::join(report.generations, ", ")),
+      report.bytes, report.blocks_written};
+}
+
+template <class Db>
+monterey::Task<ExitCode> backup(const BackupCommand& command, Db& db, std::optional<Progress>& progress) {
+  const Stats stats = co_await total_stats(db);
   progress.emplace("backup", Unit::bytes, (stats.tree_pages + stats.overflow_blocks) * kBlockBytes);
   const bool was_there = std::filesystem::exists(command.target);
-  BackupReport report;
+  Copied copied;
   std::exception_ptr error;
   try {
     BackupOptions options{.since = command.since, .overwrite = command.overwrite};
     if (command.incremental) options.since = BackupOptions::kOfTarget;
-    const FileBlockDeviceOptions how{.create = !options.since};
-    std::unique_ptr<BlockDevice> target = co_await open_device(command.target, how);
-    report = co_await db.backup(std::move(target), options);
+    copied = co_await copy_to(command.target, db, options);
   } catch (...) {
     error = std::current_exception();
   }
   if (error) {
     std::error_code ignored;  // the first error is told
-    if (!was_there) std::filesystem::remove(command.target, ignored);
+    if (!was_there) std::filesystem::remove_all(command.target, ignored);
     std::rethrow_exception(error);
   }
   progress.reset();
   Output output;
-  output.write(fmt::format("ok: generation {}, {}, {} written\n", report.generation,
-                           human_bytes(static_cast<double>(report.bytes)),
-                           human_bytes(static_cast<double>(report.blocks_written * kBlockBytes))));
+  output.write(fmt::format("ok: {}, {}, {} written\n", copied.of, human_bytes(static_cast<double>(copied.bytes)),
+                           human_bytes(static_cast<double>(copied.blocks_written * kBlockBytes))));
   output.finish();
   co_return ExitCode::done;
 }
@@ -60,11 +79,9 @@ monterey::Task<> open_damaged(const SalvageCommand& command, Damaged& damaged) {
   if (command.log) damaged.log = co_await open_device(*command.log, how);
 }
 
-monterey::Task<ExitCode> salvage_into(Damaged& from, Partition& into) {
-  const Damaged damaged = std::move(from);
-  const DamageObserver tell = [](const std::string& damage) { fmt::print(stderr, "store: {}\n", damage); };
-  const SalvageOptions options{.log_device = damaged.log.get()};
-  const SalvageReport report = co_await salvage(*damaged.store, into, tell, options);
+void tell(const std::string& damage) { fmt::print(stderr, "store: {}\n", damage); }
+
+ExitCode print_salvaged(const SalvageReport& report) {
   Output output;
   std::string counted = "no meta page counts them";
   if (report.generation > 0) counted = fmt::format("of {} in generation {}", report.entries_counted, report.generation);
@@ -72,7 +89,19 @@ monterey::Task<ExitCode> salvage_into(Damaged& from, Partition& into) {
                            report.damages == 0 ? "ok" : "damaged", report.entries, counted, report.log_entries,
                            report.damages));
   output.finish();
-  co_return report.damages == 0 ? ExitCode::done : ExitCode::negative;
+  return report.damages == 0 ? ExitCode::done : ExitCode::negative;
+}
+
+monterey::Task<ExitCode> salvage_into(Damaged& from, Partition& into) {
+  const Damaged damaged = std::move(from);
+  const SalvageOptions options{.log_device = damaged.log.get()};
+  const SalvageReport report = co_await salvage(*damaged.store, into, tell, options);
+  co_return print_salvaged(report);
+}
+
+monterey::Task<ExitCode> salvage_shards(std::string path, ShardedStore& into) {
+  const SalvageReport report = co_await salvage(shard_files(std::move(path)), into, tell);
+  co_return print_salvaged(report);
 }
 
 }  // namespace
@@ -84,14 +113,13 @@ ExitCode run(const BackupCommand& command) {
     bytes += blocks * kBlockBytes;
     if (progress) progress->at(bytes);
   };
-  const Work work = for_files("backup", [&](Partition& db) { return backup(command, db, progress); });
+  const Work work = for_any([&](auto& db) { return backup(command, db, progress); });
   SessionOptions session = command.session;
   session.others = {command.target};
   return with_store(session, Access::read, work, {.on_read = observer, .before_open = {}});
 }
 
 ExitCode run(const SalvageCommand& command) {
-  if (is_sharded(command.session.path, {})) refuse_shards(command.session.path, "salvage");
   std::error_code absent;
   for (const std::string& source : {command.session.path, command.log.value_or(command.session.path)}) {
     if (!std::filesystem::exists(source))
@@ -107,11 +135,24 @@ ExitCode run(const SalvageCommand& command) {
   target.window = {};
   target.others = {command.session.path, command.log.value_or(command.session.path)};
   target.write_buffer_bytes = kSalvageBufferBytes;
+  const Access access = command.overwrite ? Access::overwrite : Access::create;
+  if (is_sharded(command.session.path, {})) {
+    // The new store is made up as the damaged one is.
+    ShardedLayout layout = read_layout(command.session.path);
+    target.layout = {.shards = layout.shards, .split = std::move(layout.points), .escaped = false};
+    const Work work{.on_file = {},
+                    .on_shards = [&](ShardedStore& into) { return salvage_shards(command.session.path, into); }};
+    return with_store(target, access, work);
+  }
   Damaged damaged;
-  const Work work = for_files("salvage", [&](Partition& into) { return salvage_into(damaged, into); });
+  const Work work{.on_file = [&](Partition& into, const BlockDevice&) { return salvage_into(damaged, into); },
+                  .on_shards = {}};
   const auto before = [&] { return open_damaged(command, damaged); };
-  return with_store(target, command.overwrite ? Access::overwrite : Access::create, work,
-                    {.on_read = {}, .before_open = before});
+  if (is_sharded(command.target, {})) {
+    throw Error(Errc::invalid_argument,
+                fmt::format("{}: a directory; what is salvaged of a single store goes into a file", command.target));
+  }
+  return with_store(target, access, work, {.on_read = {}, .before_open = before});
 }
 
 }  // namespace store::tool

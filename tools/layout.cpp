@@ -36,8 +36,8 @@ bool is_sharded(const std::string& path, const LayoutOptions& wanted) {
 
 ShardedLayout new_layout(const LayoutOptions& wanted) {
   const std::uint64_t shards = wanted.shards.value_or(wanted.split.size() + 1);
-  if (shards == 0 || shards > kMostShards) {
-    throw Error(Errc::invalid_argument, fmt::format("{} shards: a sharded store has 1 to {}", shards, kMostShards));
+  if (shards == 0 || shards > kMaxShards) {
+    throw Error(Errc::invalid_argument, fmt::format("{} shards: a sharded store has 1 to {}", shards, kMaxShards));
   }
   if (!wanted.split.empty() && shards != wanted.split.size() + 1) {
     throw Error(
@@ -93,10 +93,6 @@ void require_room_for_shards(const std::string& directory) {
               fmt::format("{}: a directory with something else in it than a sharded store (it has no manifest); name a "
                           "new or an empty one",
                           directory));
-}
-
-void remove_shards_from(const std::string& directory, unsigned first) {
-  for (unsigned i = first; i < kMostShards; ++i) std::filesystem::remove(fmt::format("{}/shard-{:04}", directory, i));
 }
 
 unsigned cores_for(unsigned shards) {

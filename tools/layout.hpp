@@ -10,8 +10,6 @@
 
 namespace store::tool {
 
-inline constexpr unsigned kMostShards = 1024;
-
 // --shards and --split, as they were typed: how a new store is to be made up.
 struct LayoutOptions {
   std::optional<std::uint64_t> shards;
@@ -35,8 +33,6 @@ ShardedLayout read_or_new_layout(const std::string& directory, const LayoutOptio
 
 // Errors: not_a_store when a directory has something in it that is no sharded store.
 void require_room_for_shards(const std::string& directory);
-// Removes the files of shards that a store had before it was made anew with fewer.
-void remove_shards_from(const std::string& directory, unsigned first);
 
 // How many cores a command gives to so many shards.
 unsigned cores_for(unsigned shards);

@@ -24,7 +24,7 @@ namespace {
 constexpr const char* kFooter = R"(`store --device PATH COMMAND ...` is the same as `store COMMAND PATH ...`.
 
 PATH may also be a sharded store, a directory that `store create PATH --shards N` makes: then the shards are spread over as many
-cores as there are. backup, salvage and load --sorted do not work on it.
+cores as there are. `store reshard` divides one anew.
 
 Examples:
   store create app.db
@@ -71,7 +71,7 @@ last stays. After a crash the same load, run again, completes.
 
 With --sorted a store is filled that is empty or not there yet: full pages are written one after the other, and one commit ends
 it. So the input is read once, a pipe is not copied, and an error, a crash or a record out of order leaves nothing of it. Keys
-ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once. It does not work on a sharded store.
+ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once.
 
 --shards and --split are for a store that is not there yet, as in `store create`; one that is there must be made up so.
 
@@ -90,9 +90,21 @@ With --incremental an older copy of the store, which was not written to since, b
 what has changed; --since says of which generation it must be. `store stat` says of which it is. Generation 0 means that no
 increment can follow: a crash had left writes in the log alone. Any command that writes merges them.
 
+The copy of a sharded store is one, in a directory, with all shards as of the same moment. An increment of it that is cut off leaves
+no copy that opens until it was run again; its shards have generations of their own, so --since is not for it.
+
 Examples:
   store backup app.db app.backup
   store backup app.db app.backup --incremental)";
+
+constexpr const char* kReshardFooter =
+    R"(Copies all entries into new files in the same directory, which then take the place of the old ones in one step: there must be
+room for both meanwhile. Nobody else may have the store open. A crash leaves it as it was, or divided anew; the same command, run
+again, completes, and removes what was left over. Without --split keys are routed by their hash.
+
+Examples:
+  store reshard app.db --shards 8
+  store reshard app.db --split h --split q)";
 
 constexpr const char* kSalvageFooter =
     R"(Reads the newest commit page by page, leaves out what is damaged, and applies the log behind it as far as it is whole. Where a
@@ -100,6 +112,9 @@ branch is damaged, or no meta page is good, all blocks of the file are searched 
 newest are taken; if the store's bitmaps are damaged too, entries that were erased may come back. Nothing is taken that its
 checksum does not vouch for. The damaged file is only read. A program may have made the store with its log on a device of its own:
 name that with --log, or what it has beyond the last commit is left out.
+
+Of a sharded store each shard is salvaged, into a new one that is divided as it is. If its manifest cannot be read either, salvage its
+files one by one.
 
 Each place that could not be read is told on standard error, with the page and the keys that it may have held. Ends with 1 if there
 is any.
@@ -189,7 +204,7 @@ void add_common(CLI::App& command, SessionOptions& options, bool writes) {
 
 CLI::Option* add_shards(CLI::App& command, std::optional<std::uint64_t>& shards) {
   return command.add_option("--shards", shards, "Make a sharded store, a directory with so many shards: 1 to 1024")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{kMostShards}));
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{kMaxShards}));
 }
 
 // Of commands that make stores.
@@ -379,8 +394,9 @@ class Program {
   }
 
   void declare_copies() {
-    CLI::App& backup = add("backup", "Copy a store into another file, packed", backup_, false);
-    backup.add_option("target", backup_.target, "The file of the copy, or a namespace, all of it")->required();
+    CLI::App& backup = add("backup", "Copy a store into another file, or directory, packed", backup_, false);
+    backup.add_option("target", backup_.target, "The file, or directory, of the copy, or a namespace, all of it")
+        ->required();
     CLI::Option* overwrite =
         backup.add_flag("--overwrite", backup_.overwrite, "Replace what that file holds, a store included");
     CLI::Option* since =
@@ -392,10 +408,16 @@ class Program {
     backup.footer(kBackupFooter);
 
     CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);
-    salvage.add_option("target", salvage_.target, "The file of the new store, or a namespace, all of it")->required();
+    salvage
+        .add_option("target", salvage_.target, "The file, or directory, of the new store, or a namespace, all of it")
+        ->required();
     salvage.add_flag("--overwrite", salvage_.overwrite, "Replace what that file holds, a store included");
     salvage.add_option("--log", salvage_.log, "The log device of a store that has one")->option_text("FILE");
     salvage.footer(kSalvageFooter);
+
+    CLI::App& reshard = add("reshard", "Divide a sharded store anew", reshard_, false);
+    add_layout(reshard, reshard_.session.layout);
+    reshard.footer(kReshardFooter);
   }
 
   void declare_devices() {
@@ -417,7 +439,7 @@ class Program {
     command
         .add_option("--cores", bench_.cores,
                     "Of a sharded store: how many cores it is on; one for each shard, or, if they are fewer, CPU")
-        ->check(CLI::Range(1u, kMostShards));
+        ->check(CLI::Range(1u, kMaxShards));
     add_size(command, "--cache", bench_.cache_bytes, "Memory for cached pages, of all shards together, like 64M")
         .default_str("256M");
     const auto check_name = [](const std::string& name) {
@@ -464,6 +486,7 @@ class Program {
   CheckCommand check_;
   BackupCommand backup_;
   SalvageCommand salvage_;
+  ReshardCommand reshard_;
   CompactCommand compact_;
   DevicesCommand devices_;
   BenchCommand bench_;

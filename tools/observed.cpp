@@ -54,10 +54,10 @@ class ObservedShards final : public ShardDevices {
   monterey::Task<std::unique_ptr<BlockDevice>> open_manifest(Access access, bool create) const override {
     return devices_->open_manifest(access, create);
   }
-  monterey::Task<std::unique_ptr<BlockDevice>> open_shard(unsigned shard, unsigned shards, Access access,
-                                                          bool create) const override {
-    co_return observed(co_await devices_->open_shard(shard, shards, access, create), observer_);
+  monterey::Task<std::unique_ptr<BlockDevice>> open_shard(ShardPlace place, Access access, bool create) const override {
+    co_return observed(co_await devices_->open_shard(place, access, create), observer_);
   }
+  monterey::Task<> remove_shard(ShardPlace place) const override { return devices_->remove_shard(place); }
 
  private:
   const std::shared_ptr<const ShardDevices> devices_;

@@ -1,7 +1,5 @@
 #include "tools/session.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -95,7 +93,6 @@ monterey::Task<> run_session(ShardsSession& session) {
 }
 
 ExitCode with_shards(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks) {
-  if (!work.on_shards) refuse_shards(options.path, work.file_verb);
   require_no_window(options.path, options.window);
   const ShardedLayout layout = layout_of(options, access);
   const std::vector<std::string_view> points(layout.points.begin(), layout.points.end());
@@ -119,15 +116,10 @@ ExitCode with_shards(const SessionOptions& options, Access access, const Work& w
   };
   const unsigned cores = cores_for(layout.shards);
   cluster_of(options).cores(cores).buffers(how.buffer_config(cores)).init(start).run();
-  if (access == Access::overwrite) remove_shards_from(options.path, layout.shards);
   return session.result;
 }
 
 }  // namespace
-
-void refuse_shards(const std::string& path, std::string_view verb) {
-  throw Error(Errc::invalid_argument, fmt::format("{}: {} does not work on a sharded store", path, verb));
-}
 
 ExitCode with_store(const SessionOptions& options, Access access, const Work& work, const SessionHooks& hooks) {
   if (is_sharded(options.path, options.layout)) return with_shards(options, access, work, hooks);

@@ -42,23 +42,13 @@ struct SessionOptions {
 struct Work {
   std::function<monterey::Task<ExitCode>(Partition&, const BlockDevice&)> on_file;
   std::function<monterey::Task<ExitCode>(ShardedStore&)> on_shards;
-  const char* file_verb = "";  // of a command that has no `on_shards`: its name
 };
 
 // Work that is the same for both: `verb(db)` with a Partition or a ShardedStore.
 template <class Verb>
 Work for_any(Verb verb) {
-  return {
-      .on_file = [verb](Partition& db, const BlockDevice&) { return verb(db); }, .on_shards = verb, .file_verb = ""};
+  return {.on_file = [verb](Partition& db, const BlockDevice&) { return verb(db); }, .on_shards = verb};
 }
-// Work that sharded stores refuse: `verb(db)` with a Partition.
-template <class Verb>
-Work for_files(const char* name, Verb verb) {
-  return {
-      .on_file = [verb](Partition& db, const BlockDevice&) { return verb(db); }, .on_shards = {}, .file_verb = name};
-}
-// Throws what a command says that does not work on sharded stores.
-[[noreturn]] void refuse_shards(const std::string& path, std::string_view verb);
 
 struct SessionHooks {
   ReadObserver on_read;                           // called on core 0 alone, with what was read on all cores meanwhile

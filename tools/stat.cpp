@@ -135,8 +135,7 @@ monterey::Task<ExitCode> stat(const StatCommand& command, ShardedStore& db) {
 
 ExitCode run(const StatCommand& command) {
   const Work work{.on_file = [&](Partition& db, const BlockDevice& device) { return stat(command, db, device); },
-                  .on_shards = [&](ShardedStore& db) { return stat(command, db); },
-                  .file_verb = ""};
+                  .on_shards = [&](ShardedStore& db) { return stat(command, db); }};
   return with_store(command.session, Access::read, work);
 }
 

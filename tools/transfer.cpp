@@ -226,7 +226,7 @@ namespace {
 ExitCode run_sorted(const LoadCommand& command) {
   Input input(command.input, command.session.path, Input::Passes::once);
   const bool was_there = std::filesystem::exists(command.session.path);
-  const Work work = for_files("load --sorted", [&](Partition& db) { return load_sorted(command, db, input); });
+  const Work work = for_any([&](auto& db) { return load_sorted(command, db, input); });
   try {
     return with_store(command.session, Access::open_or_create, work);
   } catch (...) {

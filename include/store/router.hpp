@@ -9,6 +9,8 @@
 
 namespace store {
 
+inline constexpr unsigned kMaxShards = 1024;
+
 class Router {
  public:
   enum class Kind : std::uint8_t { any, hash, ranges };

@@ -285,16 +285,84 @@ class Trouble(ShardedCase):
         self.assertEqual(holder.returncode, DONE)
         self.run_store("put", self.db, "b", "2")
 
-    def test_what_sharded_stores_refuse(self):
-        self.run_store("load", self.db, "--shards", "2", stdin=rows(10))
+
+class Copies(ShardedCase):
+    def setUp(self):
+        super().setUp()
+        self.target = os.path.join(self.folder, "target")
+
+    def dump(self, path):
+        return self.run_store("dump", path)[0]
+
+    def test_load_sorted(self):
+        records = rows(3000)
+        self.run_store("load", self.db, "--sorted", "--shards", "3", stdin=records)
+        self.assertEqual(self.dump(self.db), records)
+        self.assertIn(b"ok", self.run_store("check", self.db)[0])
+        self.refused("fills an empty store", "load", self.db, "--sorted", stdin=records)
+        message = self.refused("follows", "load", self.target, "--sorted", "--shards", "2", stdin=b"b\t1\na\t2\n")
+        self.assertIn("line 2", message)
+        self.assertFalse(os.path.exists(self.target))
+
+    def test_backup(self):
+        self.run_store("load", self.db, "--shards", "3", stdin=rows(2000))
+        self.assertIn(b"3 shards", self.run_store("backup", self.db, self.target)[0])
+        self.assertEqual(self.dump(self.target), self.dump(self.db))
+        self.refused("holds a sharded store already", "backup", self.db, self.target)
+        self.run_store("put", self.db, "more", "1")
+        self.run_store("backup", self.db, self.target, "--incremental")
+        self.assertEqual(self.dump(self.target), self.dump(self.db))
+        self.refused("generations of their own", "backup", self.db, self.target, "--since", "2")
+        self.run_store("put", self.db, "more", "2")
+        self.run_store("backup", self.db, self.target, "--overwrite")
+        self.assertEqual(self.dump(self.target), self.dump(self.db))
+        self.refused("no such directory", "backup", self.db, self.folder + "/other", "--incremental")
+        self.assertFalse(os.path.exists(self.folder + "/other"))
+
+    def test_salvage(self):
+        self.run_store("load", self.db, "--split", "001000", stdin=rows(2000))
+        before = self.dump(self.db)
+        self.run_store("salvage", self.db, self.target)
+        self.assertEqual(self.dump(self.target), before)
+        with open(self.shard(1), "r+b") as shard:  # the meta pages
+            shard.write(b"\xee" * 4 * 4096)
+        message = self.run_store("salvage", self.db, self.target, "--overwrite", expect=NEGATIVE)[1]
+        self.assertIn("shard-0001", message)
+        self.assertEqual(self.dump(self.target), before)
         self.run_store("create", self.file)
-        target = os.path.join(self.folder, "target")
-        self.refused(f"{self.db}: backup does not work", "backup", self.db, target)
-        self.refused(f"{self.db}: salvage does not work", "salvage", self.db, target)
-        self.refused(f"{self.db}: salvage does not work", "salvage", self.file, self.db, "--overwrite")
-        self.refused(f"{self.db}: load --sorted does not work", "load", self.db, "--sorted", stdin=rows(1))
-        self.refused("load --sorted does not work", "load", target, "--sorted", "--shards", "2", stdin=rows(1))
-        self.assertFalse(os.path.exists(target))
+        self.refused("goes into a file", "salvage", self.file, self.target, "--overwrite")
+
+    def test_reshard(self):
+        self.run_store("load", self.db, "--shards", "2", stdin=rows(5000))
+        before = self.dump(self.db)
+        self.assertEqual(self.run_store("reshard", self.db, "--shards", "5")[0], b"ok: 5 shards, 5000 entries copied\n")
+        self.assertEqual(self.dump(self.db), before)
+        self.assertEqual(self.stat()["entries"], 5000)
+        self.assertEqual(len(self.stat()["shards"]), 5)
+        self.run_store("reshard", self.db, "--split", "002000")
+        self.assertEqual(self.dump(self.db), before)
+        self.assertEqual(sorted(os.listdir(self.db)), ["manifest", "shard-0000.2", "shard-0001.2"])
+        self.refused("--shards or --split", "reshard", self.db)
+        self.run_store("reshard", self.db, "--shards", "0", expect=USAGE)
+        self.run_store("create", self.file)
+        self.refused("no sharded store", "reshard", self.file, "--shards", "2")
+        self.assertEqual(self.dump(self.db), before)
+
+    def test_reshard_that_is_killed(self):
+        self.run_store("load", self.db, "--shards", "2", stdin=rows(200_000, b"value" * 20))
+        before = self.dump(self.db)
+        for seconds in (0.02, 0.05, 0.1, 0.2):
+            command = subprocess.Popen([TOOL, "reshard", self.db, "--shards", "3"], stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+            try:
+                command.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                command.kill()
+                command.communicate()
+            self.assertEqual(self.dump(self.db), before)
+        self.run_store("reshard", self.db, "--shards", "3")
+        self.assertEqual(self.dump(self.db), before)
+        self.assertEqual(len(os.listdir(self.db)), 4)
 
 
 class Bench(ShardedCase):

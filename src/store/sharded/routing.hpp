@@ -11,8 +11,6 @@
 
 namespace store::detail {
 
-inline constexpr unsigned kMaxShards = 1024;
-
 // Every shard keeps what the store itself has to remember under keys with this prefix, behind all keys of users.
 inline constexpr std::size_t kOwnPrefixBytes = 64;
 std::string_view own_prefix() noexcept;
