@@ -14,9 +14,10 @@
 namespace store {
 namespace {
 
-[[noreturn]] void throw_damaged(const PagePointer& pointer, const std::string& what) {
-  throw Error(Errc::corruption, fmt::format("allocator page {} is damaged: {}; restore a backup or salvage the store",
-                                            pointer.page.value, what));
+[[noreturn]] void throw_damaged(const BlockDevice& device, const PagePointer& pointer, const std::string& what) {
+  throw Error(Errc::corruption,
+              fmt::format("{}: allocator page {} is damaged: {}; restore a backup or salvage the store", device.name(),
+                          pointer.page.value, what));
 }
 
 bool inside(const PagePointer& pointer, AllocatorBounds bounds) noexcept {
@@ -70,32 +71,32 @@ std::string check_place(const std::byte* page, std::uint8_t level, std::uint32_t
 
 }  // namespace
 
-void check_allocator_root(const AllocatorRoot& root, AllocatorBounds bounds) {
+void check_allocator_root(const BlockDevice& device, const AllocatorRoot& root, AllocatorBounds bounds) {
   if (bounds.high_water < bounds.first_usable || bounds.high_water > kMaxBlocks) {
-    throw Error(Errc::corruption, fmt::format("the high-water mark is {}, outside of {} to {}", bounds.high_water,
-                                              bounds.first_usable, kMaxBlocks));
+    throw Error(Errc::corruption, fmt::format("{}: the high-water mark is {}, outside of {} to {}", device.name(),
+                                              bounds.high_water, bounds.first_usable, kMaxBlocks));
   }
   if (root.root.is_null()) {
     if (bounds.high_water == bounds.first_usable && root.levels == 0) return;
-    throw Error(Errc::corruption,
-                fmt::format("there is no allocator root, but the high-water mark is {}", bounds.high_water));
+    throw Error(Errc::corruption, fmt::format("{}: there is no allocator root, but the high-water mark is {}",
+                                              device.name(), bounds.high_water));
   }
-  if (!inside(root.root, bounds)) throw_damaged(root.root, "it lies outside of the blocks in use");
+  if (!inside(root.root, bounds)) throw_damaged(device, root.root, "it lies outside of the blocks in use");
   const std::uint8_t expected = root_level(regions_below(bounds.high_water));
   if (root.levels != expected) {
-    throw_damaged(root.root, fmt::format("the root's level is {}, expected {}", root.levels, expected));
+    throw_damaged(device, root.root, fmt::format("the root's level is {}, expected {}", root.levels, expected));
   }
 }
 
 monterey::Task<> read_allocator_page(BlockDevice& device, PagePointer pointer, std::uint8_t level, std::uint32_t index,
                                      AllocatorBounds bounds, PageBytes page, monterey::IoClass io_class) {
-  if (!inside(pointer, bounds)) throw_damaged(pointer, "it lies outside of the blocks in use");
+  if (!inside(pointer, bounds)) throw_damaged(device, pointer, "it lies outside of the blocks in use");
   co_await device.read(pointer.page, page, io_class);
   if (const std::string wrong = verify(page, pointer, PageFamily::allocator); !wrong.empty()) {
-    throw_damaged(pointer, wrong);
+    throw_damaged(device, pointer, wrong);
   }
   if (const std::string wrong = check_place(page.data(), level, index, bounds); !wrong.empty()) {
-    throw_damaged(pointer, wrong);
+    throw_damaged(device, pointer, wrong);
   }
 }
 
@@ -112,7 +113,7 @@ FreeSummary summarize(const BitmapParentView& parent) noexcept {
 monterey::Task<> walk_allocator(BlockDevice& device, AllocatorRoot root, std::uint64_t first_usable_block,
                                 AllocatorVisitor& visitor) {
   const AllocatorBounds bounds{first_usable_block, root.high_water};
-  check_allocator_root(root, bounds);
+  check_allocator_root(device, root, bounds);
   if (root.root.is_null()) co_return;
 
   struct Step {

@@ -47,7 +47,7 @@ struct AllocatorBounds {
 };
 
 // Whether a root as a meta page gave it can be one. Errors: corruption.
-void check_allocator_root(const AllocatorRoot& root, AllocatorBounds bounds);
+void check_allocator_root(const BlockDevice& device, const AllocatorRoot& root, AllocatorBounds bounds);
 
 // Reads the allocator page at `level` and `index` into `page` and checks it: CRC and pointer, type, place, that no bit is
 // set outside the bounds and that all pointers lie inside. Errors: corruption, naming the page; io_error.

@@ -26,13 +26,13 @@ std::uint32_t emptiest_window_at_least(FreeSummary free) noexcept {
 }
 
 // What a page holds must be what its parent says of it; every search relies on that.
-void require_summary(const BitmapParentCell& cell, FreeSummary found) {
+void require_summary(const BlockDevice& device, const BitmapParentCell& cell, FreeSummary found) {
   if (found == cell.free) return;
   throw Error(
       Errc::corruption,
-      fmt::format("allocator page {} has {} free blocks and a longest run of {}, but its parent says {} and {}; "
+      fmt::format("{}: allocator page {} has {} free blocks and a longest run of {}, but its parent says {} and {}; "
                   "restore a backup or salvage the store",
-                  cell.child.page.value, found.free_blocks, found.longest_run, cell.free.free_blocks,
+                  device.name(), cell.child.page.value, found.free_blocks, found.longest_run, cell.free.free_blocks,
                   cell.free.longest_run));
 }
 
@@ -58,7 +58,7 @@ void FreeList::create_empty() {
 
 monterey::Task<> FreeList::open(AllocatorRoot durable) {
   STORE_ASSERT(regions_.empty());
-  check_allocator_root(durable, {first_usable_block_, durable.high_water});
+  check_allocator_root(device_, durable, {first_usable_block_, durable.high_water});
   if (durable.high_water > device_.size_blocks()) {
     throw Error(Errc::corruption, fmt::format("{} has {} blocks, but the store on it uses {}: it was cut off",
                                               device_.name(), device_.size_blocks(), durable.high_water));
@@ -125,7 +125,7 @@ monterey::Task<> FreeList::load_parent(std::uint8_t level, std::uint32_t index, 
   co_await read_allocator_page(device_, cell.child, level, index, bounds(), PageBytes(page->bytes),
                                monterey::IoClass::foreground);
   const BitmapParentView parent(page->bytes);
-  require_summary(cell, summarize(parent));
+  require_summary(device_, cell, summarize(parent));
   for (std::uint32_t slot = 0; slot < parent.count(); ++slot) children.push_back(parent.child(slot));
 }
 
@@ -139,7 +139,7 @@ monterey::Task<> FreeList::load_region(std::uint32_t region, monterey::IoClass i
     if (stored_[0][region].child != cell.child) continue;
     std::array<std::uint64_t, kBitmapWords> words;
     BitmapView(page->bytes).copy_to(words);
-    require_summary(cell, summarize(words));
+    require_summary(device_, cell, summarize(words));
     install_region(region, words);
   }
 }

@@ -130,6 +130,9 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool try_get_into(std::string_view key, const View* view, std::span<std::byte> into, GetIntoOptions options,
                     std::optional<std::size_t>& size);
   bool try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result);
+  // The same without pins: for who copies the values in this step. There is nothing to go on from when it returns false.
+  bool try_view_many(std::span<const std::string_view> keys, const View* view,
+                     std::span<std::optional<std::string_view>> result);
   Found take_missed() { return missed_; }
   std::vector<Missed> take_missed_many() { return std::move(missed_many_); }
   monterey::Task<std::optional<std::string>> get(std::string_view key, const View* view, Found found);
@@ -287,6 +290,10 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   const TreeRoot& tree_at(const View* view) const { return view == nullptr ? tree_ : view->tree; }
   std::optional<EntryView> find_in_buffers(std::string_view key, const View* view) const;
   Found find(std::string_view key, const View* view = nullptr);
+  struct Lanes;
+  template <class Buffered>
+  void descend_together(std::span<const std::string_view> keys, const View* view, std::size_t first, std::size_t count,
+                        Lanes& lanes, std::vector<Missed>& missed, Buffered buffered);
   void find_together(std::span<const std::string_view> keys, const View* view, std::size_t first, std::size_t count,
                      PinnedValues& result, std::vector<Missed>& missed);
   monterey::Task<Value> load_value(std::string_view key, Found found);

@@ -85,19 +85,26 @@ Found PartitionCore::find(std::string_view key, const View* view) {
   return leaf != nullptr ? found_in_leaf(leaf, key) : missing_at(at);
 }
 
-// Looks up keys[first, first + count), at most kLanes, as far as pages are resident. All go down level by level, so that the
-// memory that one lookup waits for comes while the others are at work: of each page first what the search reads, then the
-// child's pointer, or the entry.
-void PartitionCore::find_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
-                                  std::size_t count, PinnedValues& result, std::vector<Missed>& missed) {
-  const TreeRoot& tree = tree_at(view);
+// The lookups that have reached their leaves.
+struct PartitionCore::Lanes {
   struct Lane {
-    std::size_t index;
+    std::size_t index;  // of the key
     const std::byte* page;
     std::uint32_t slot;
   };
-  std::array<Lane, kLanes> lanes;
-  std::size_t going = 0;
+  std::array<Lane, kLanes> all;
+  std::size_t count = 0;
+
+  std::span<Lane> going() { return std::span(all).first(count); }
+};
+
+// Looks up keys[first, first + count), at most kLanes, as far as pages are resident: down to their leaves, or in a buffer, of whose entries
+// `buffered(index, bytes)` is told. All go down level by level, so that the memory that one lookup waits for comes while the others are at
+// work: of each page first what the search reads, then the child's pointer, or the entry.
+template <class Buffered>
+void PartitionCore::descend_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
+                                     std::size_t count, Lanes& lanes, std::vector<Missed>& missed, Buffered buffered) {
+  const TreeRoot& tree = tree_at(view);
   const auto is_missing = [&](std::size_t index, const Descent& page) {
     missed.push_back({index, missing_at(page), tree.generation});
   };
@@ -106,49 +113,78 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, const 
   for (std::size_t index = first; index < first + count; ++index) {
     if (const auto entry = find_in_buffers(keys[index], view)) {
       const Found found = found_in_buffer(*entry);
-      if (found.kind == Found::Kind::bytes) result[index].emplace(copy_value(found.bytes));
+      if (found.kind == Found::Kind::bytes) buffered(index, found.bytes);
       if (found.kind == Found::Kind::run) missed.push_back({index, found, tree.generation});
     } else if (root != nullptr) {
-      lanes[going++] = {index, root, 0};
+      lanes.all[lanes.count++] = {index, root, 0};
     } else if (!tree.empty()) {
       is_missing(index, at);
     }
   }
-  if (going == 0) return;
+  if (lanes.count == 0) return;
   for (unsigned level = tree.height - 1u; level > 0; --level) {
-    for (Lane& lane : std::span(lanes).first(going)) {
+    for (Lanes::Lane& lane : lanes.going()) {
       const BranchView branch(lane.page);
       lane.slot = branch.find_child(keys[lane.index]);
       branch.prefetch_child(lane.slot);
       prefetch_for_search(cache_.guess(cache_.hint(lane.page, lane.slot)), level - 1);
     }
     std::size_t kept = 0;
-    for (Lane lane : std::span(lanes).first(going)) {
+    for (Lanes::Lane lane : lanes.going()) {
       at = {BranchView(lane.page).child(lane.slot), level - 1};
       lane.page = visit(cache_, at, cache_.hint(lane.page, lane.slot));
       if (lane.page == nullptr) {
         is_missing(lane.index, at);
       } else {
-        lanes[kept++] = lane;
+        lanes.all[kept++] = lane;
       }
     }
-    going = kept;
+    lanes.count = kept;
   }
-  for (const Lane& lane : std::span(lanes).first(going)) {
+  for (const Lanes::Lane& lane : lanes.going()) {
     LeafView(lane.page).prefetch_entry(keys[lane.index]);
     cache_.touch_record(lane.page);
   }
+}
+
+void PartitionCore::find_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
+                                  std::size_t count, PinnedValues& result, std::vector<Missed>& missed) {
+  Lanes lanes;
+  descend_together(keys, view, first, count, lanes, missed,
+                   [&result](std::size_t index, std::string_view bytes) { result[index].emplace(copy_value(bytes)); });
   // Each leaf is pinned before the first is let go of again: an unpin may give the frame to whoever waits for one.
   std::array<PageCache::Pin, kLanes> pins;
-  for (std::size_t i = 0; i < going; ++i) pins[i] = cache_.pin_peeked(lanes[i].page);
-  for (std::size_t i = 0; i < going; ++i) {
-    const Found found = found_in_leaf(lanes[i].page, keys[lanes[i].index]);
+  for (std::size_t i = 0; i < lanes.count; ++i) pins[i] = cache_.pin_peeked(lanes.all[i].page);
+  for (std::size_t i = 0; i < lanes.count; ++i) {
+    const Lanes::Lane& lane = lanes.all[i];
+    const Found found = found_in_leaf(lane.page, keys[lane.index]);
     if (found.kind == Found::Kind::bytes) {
-      result[lanes[i].index].emplace(pin_value(found.bytes, std::move(pins[i])));
+      result[lane.index].emplace(pin_value(found.bytes, std::move(pins[i])));
     } else if (found.kind == Found::Kind::run) {
-      missed.push_back({lanes[i].index, found, tree.generation});
+      missed.push_back({lane.index, found, tree_at(view).generation});
     }
   }
+}
+
+bool PartitionCore::try_view_many(std::span<const std::string_view> keys, const View* view,
+                                  std::span<std::optional<std::string_view>> result) {
+  require_open();
+  for (const std::string_view key : keys) check_key(key);
+  missed_many_.clear();
+  if (keys.size() > kKeysAtOnce) return false;
+  for (std::size_t first = 0; first < keys.size(); first += kLanes) {
+    Lanes lanes;
+    descend_together(keys, view, first, std::min(kLanes, keys.size() - first), lanes, missed_many_,
+                     [&result](std::size_t index, std::string_view bytes) { result[index] = bytes; });
+    for (const Lanes::Lane& lane : lanes.going()) {
+      const Found found = found_in_leaf(lane.page, keys[lane.index]);
+      if (found.kind == Found::Kind::run) return false;
+      if (found.kind == Found::Kind::bytes) result[lane.index] = found.bytes;
+    }
+    if (!missed_many_.empty()) return false;
+  }
+  counters_.gets += keys.size();
+  return true;
 }
 
 // The value of `key`, wherever it is; `found` is what find() says now. The caller has a ReadHold.

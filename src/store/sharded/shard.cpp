@@ -8,18 +8,38 @@
 
 namespace store::detail {
 
-CopiedValues::CopiedValues(const PinnedValues& values) : places_(values.size()) {
-  std::size_t bytes = 0;
-  for (const auto& value : values) bytes += value ? value->view().size() : 0;
-  memory_.reset(SharedBytes::make(bytes));
-  memory_->users = 1;
-  std::size_t offset = 0;
+namespace {
+
+constexpr std::size_t kLineBytes = 64;
+constexpr std::size_t kPrefetchedLines = 8;  // of a value
+
+}  // namespace
+
+std::unique_ptr<SharedBytes, CopiedValues::Release> CopiedValues::allocate(std::size_t bytes) {
+  std::unique_ptr<SharedBytes, Release> memory(SharedBytes::make(bytes));
+  memory->users = 1;
+  return memory;
+}
+
+CopiedValues::CopiedValues(std::size_t values, std::size_t bytes)
+    : room_(bytes), memory_(allocate(bytes)), places_(values) {}
+
+void CopiedValues::copy(const Views& values) {
+  bytes_ = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!values[i]) continue;
-    const std::string_view value = values[i]->view();
-    places_[i] = {offset, value.size()};
-    std::ranges::copy(value, memory_->bytes() + offset);
-    offset += value.size();
+    const std::string_view value = *values[i];
+    places_[i] = {bytes_, static_cast<std::uint32_t>(value.size())};
+    bytes_ += value.size();
+    const char* const last = value.data() + std::min(value.size(), kPrefetchedLines * kLineBytes);
+    for (const char* line = value.data(); line < last; line += kLineBytes) __builtin_prefetch(line);
+  }
+  if (bytes_ > room_) {
+    memory_ = allocate(bytes_);
+    room_ = bytes_;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i]) std::ranges::copy(*values[i], memory_->bytes() + places_[i].offset);
   }
 }
 
@@ -29,11 +49,16 @@ std::optional<PinnedValue> CopiedValues::value(std::size_t i) const {
   return PartitionAccess::value({memory_->bytes() + place.offset, place.bytes}, memory_.get());
 }
 
-Partition& Shard::partition() {
+Partition& Shard::partition_to_check() {
   if (!partition_) throw Error(Errc::closed, "the sharded store is closed; open it again to use it");
+  return *partition_;
+}
+
+Partition& Shard::partition() {
+  Partition& all = partition_to_check();
   if (!failure_.empty()) [[unlikely]]
     throw Error(Errc::poisoned, failure_);
-  return *partition_;
+  return all;
 }
 
 ReadSource Shard::source(std::uint64_t snapshot) {
@@ -56,12 +81,6 @@ monterey::Task<bool> Shard::contains(std::uint64_t snapshot, std::string_view ke
   co_return co_await snapshots_.at(snapshot).contains(key);
 }
 
-monterey::Task<std::optional<PinnedValue>> Shard::get_copy(std::uint64_t snapshot, std::string_view key) {
-  const std::array<std::string_view, 1> keys{key};
-  const CopiedValues copies = co_await get_many_copies(snapshot, keys);
-  co_return copies.value(0);
-}
-
 monterey::Task<std::optional<std::size_t>> Shard::get_into(std::uint64_t snapshot, std::string_view key,
                                                            std::span<std::byte> into, GetIntoOptions options) {
   if (snapshot == 0) co_return co_await partition().get_into(key, into, options);
@@ -75,9 +94,21 @@ monterey::Task<PinnedValues> Shard::get_many(std::uint64_t snapshot, std::span<c
   co_return co_await snapshots_.at(snapshot).get_many(keys);
 }
 
-monterey::Task<CopiedValues> Shard::get_many_copies(std::uint64_t snapshot, std::span<const std::string_view> keys) {
-  const PinnedValues values = co_await get_many(snapshot, keys);
-  co_return CopiedValues(values);
+monterey::Task<> Shard::get_many_copies(std::uint64_t snapshot, std::span<const std::string_view> keys,
+                                        CopiedValues::Views* views, CopiedValues* into) {
+  const ReadSource from = source(snapshot);
+  const View* const view = from.snapshot != nullptr ? &*from.snapshot->view() : nullptr;
+  views->assign(keys.size(), std::nullopt);
+  if (!from.partition->try_view_many(keys, view, *views)) {
+    const PinnedValues values = co_await get_many(snapshot, keys);
+    views->assign(keys.size(), std::nullopt);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (values[i]) (*views)[i] = values[i]->view();
+    }
+    into->copy(*views);  // of `values`
+  } else {
+    into->copy(*views);
+  }
 }
 
 monterey::Task<> Shard::acknowledge() {

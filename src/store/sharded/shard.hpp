@@ -30,21 +30,27 @@ namespace store::detail {
 
 class BulkFeed;
 
-// Values copied on their way to another core, in one piece of memory.
+// Values copied on their way to another core, in one piece of memory. Made by the core that they are for, so that it frees what it has
+// allocated itself.
 class CopiedValues {
  public:
-  CopiedValues() = default;
-  explicit CopiedValues(const PinnedValues& values);
+  // Of so many values, with room for so many bytes; more are allocated by who copies.
+  CopiedValues(std::size_t values, std::size_t bytes);
+
+  // On the core that has them.
+  using Views = std::vector<std::optional<std::string_view>>;
+  void copy(const Views& values);
 
   // On the core that they were for: as parts of the memory, which then belongs to them.
   std::optional<PinnedValue> value(std::size_t i) const;
+  std::size_t bytes() const noexcept { return bytes_; }
 
  private:
+  static constexpr std::uint32_t kAbsent = std::numeric_limits<std::uint32_t>::max();
   struct Place {
     std::size_t offset = 0;
-    std::size_t bytes = kAbsent;
+    std::uint32_t bytes = kAbsent;
   };
-  static constexpr std::size_t kAbsent = std::numeric_limits<std::size_t>::max();
   // Holds one use of the memory.
   struct Release {
     void operator()(SharedBytes* memory) const noexcept {
@@ -52,6 +58,10 @@ class CopiedValues {
     }
   };
 
+  static std::unique_ptr<SharedBytes, Release> allocate(std::size_t bytes);
+
+  std::size_t room_;
+  std::size_t bytes_ = 0;  // of all values
   std::unique_ptr<SharedBytes, Release> memory_;
   std::vector<Place> places_;  // in the order of the keys
 };
@@ -98,19 +108,22 @@ class Shard {
 
   // --- on its core ---
   void open(Partition partition) { partition_.emplace(std::move(partition)); }
-  // Errors: closed.
+  // Errors: closed; poisoned after fail().
   Partition& partition();
+  // Also after fail(). Errors: closed.
+  Partition& partition_to_check();
   bool is_open() const { return partition_.has_value(); }
   // What a verb reads: the newest state, or, unless it is 0, a snapshot. Errors: closed.
   ReadSource source(std::uint64_t snapshot);
 
   monterey::Task<std::optional<std::string>> get(std::uint64_t snapshot, std::string_view key);
   monterey::Task<bool> contains(std::uint64_t snapshot, std::string_view key);
-  monterey::Task<std::optional<PinnedValue>> get_copy(std::uint64_t snapshot, std::string_view key);
   monterey::Task<std::optional<std::size_t>> get_into(std::uint64_t snapshot, std::string_view key,
                                                       std::span<std::byte> into, GetIntoOptions options);
   monterey::Task<PinnedValues> get_many(std::uint64_t snapshot, std::span<const std::string_view> keys);
-  monterey::Task<CopiedValues> get_many_copies(std::uint64_t snapshot, std::span<const std::string_view> keys);
+  // `views` is memory to work with.
+  monterey::Task<> get_many_copies(std::uint64_t snapshot, std::span<const std::string_view> keys,
+                                   CopiedValues::Views* views, CopiedValues* into);
 
   // Whether a write may be applied and acknowledged now, without waiting for anybody.
   bool is_free() const { return !withholding_ && writes.available() > 0 && writes.waiting() == 0; }
@@ -156,6 +169,7 @@ class Shard {
   monterey::Task<> forget_prepared(BatchId id);
   // Nothing is read or written here any more until the store is reopened: what is here may not be what was decided.
   void fail(const std::string& why) { failure_ = name + ": " + why; }
+  bool is_failed() const { return !failure_.empty(); }
   monterey::Task<> forget(BatchId id);  // the decision
   struct Unfinished {
     BatchId id;

@@ -98,6 +98,7 @@ ShardSet::ShardSet(Devices devices, const ShardedOptions& options, Routing routi
     : devices_(std::move(devices)),
       options_(without_router(options)),
       routing_(std::move(routing)),
+      of_cores_(monterey::core_count()),
       run_(random_number()) {
   for (unsigned i = 0; i < routing_.shards(); ++i) {
     shards_.push_back(std::make_unique<Shard>(i, i % monterey::core_count()));

@@ -10,6 +10,7 @@
 #include <monterey/spawn.hpp>
 #include <monterey/task.hpp>
 #include <monterey/when_all.hpp>
+#include <set>
 #include <store/salvage.hpp>
 #include <store/sharded_store.hpp>
 #include <string>
@@ -40,6 +41,35 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   static monterey::Task<std::shared_ptr<ShardSet>> open_or_create(Devices devices, ShardedOptions options);
 
   static monterey::Task<ShardedLayout> layout(Devices devices);
+
+  // What a core has for itself.
+  struct alignas(128) OfCore {
+    std::size_t users = 0;
+    std::shared_ptr<ShardSet> kept;  // while there are any
+    std::size_t value_bytes = 0;     // of the values that came last from other cores, each
+    // Of one step, kept for their memory.
+    PinnedValues found;
+    CopiedValues::Views views;
+  };
+
+  // Keeps the set while an operation of this core is under way. A count that all cores share would be a line that they wait for each
+  // other for, at every operation.
+  class Use {
+   public:
+    explicit Use(ShardSet& set) : of_core_(&set.of_core()) {
+      if (of_core_->users++ == 0) of_core_->kept = set.shared_from_this();
+    }
+    Use(Use&& other) noexcept : of_core_(std::exchange(other.of_core_, nullptr)) {}
+    Use& operator=(Use&&) = delete;
+    ~Use() {
+      if (of_core_ == nullptr || --of_core_->users > 0) return;
+      const std::shared_ptr<ShardSet> last = std::move(of_core_->kept);
+    }
+
+   private:
+    OfCore* of_core_;
+  };
+  OfCore& of_core() noexcept { return of_cores_[monterey::detail::Reactor::current().core()]; }
 
   ShardSet(Devices devices, const ShardedOptions& options, Routing routing);
   ShardSet(const ShardSet&) = delete;
@@ -122,6 +152,9 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
 
   monterey::Task<> write_across(Parts& parts);
   monterey::Task<> write_in_two_phases(Parts& parts, monterey::Gate::Holder inside);
+  monterey::Task<> finish_unfinished(Shard& shard, const std::vector<Shard::Unfinished>& list,
+                                     const std::vector<std::set<BatchId>>& decided,
+                                     const std::vector<bool>& failed_to_look);
   static monterey::Task<> clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder inside, BatchId id,
                                    unsigned first, std::vector<unsigned> others);
   monterey::Task<std::uint64_t> load_empty(AnyBulkSource& source);
@@ -145,6 +178,7 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   const ShardedOptions options_;  // its router's points are not there any more
   const Routing routing_;
   std::vector<std::unique_ptr<Shard>> shards_;
+  std::vector<OfCore> of_cores_;
   std::unique_ptr<BlockDevice> manifest_device_;  // of manifest_core_, as what follows
   unsigned manifest_core_ = 0;
   Manifest manifest_;

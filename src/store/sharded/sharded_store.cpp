@@ -2,6 +2,7 @@
 #include <store/sharded_store.hpp>
 
 #include <algorithm>
+#include <array>
 #include <store/error.hpp>
 #include <utility>
 
@@ -24,6 +25,9 @@ monterey::BufferConfig ShardedOptions::buffer_config(unsigned cores) const {
 namespace detail {
 namespace {
 
+constexpr std::size_t kInlineBytes = 1024;       // the most that most values have
+constexpr std::size_t kMostGuessed = 64u << 10;  // of memory for values, before it is known how long they are
+
 ShardSet& set_of(ShardSet* set) {
   if (set == nullptr) throw Error(Errc::closed, "the handle is empty: it was moved from");
   return *set;
@@ -32,6 +36,12 @@ ShardSet& set_of(ShardSet* set) {
 // The state that a verb reads in a shard of this core.
 const View* view_of(const ReadSource& source) {
   return source.snapshot != nullptr ? &*source.snapshot->view() : nullptr;
+}
+
+// The same, and it keeps the snapshot.
+std::shared_ptr<const View> kept_view_of(const ReadSource& source) {
+  if (source.snapshot == nullptr) return nullptr;
+  return {source.snapshot->shared_from_this(), view_of(source)};
 }
 
 }  // namespace
@@ -50,7 +60,7 @@ Task<std::optional<std::string>> ShardedGet::later() {
     const ReadSource source = shard.source(source_.snapshot);
     return source.partition->get(key_, view_of(source), source.partition->take_missed());
   }
-  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
+  return monterey::call_on(shard.core, [use = ShardSet::Use(*source_.set), &shard, source = source_, key = key_] {
     return shard.get(source.snapshot, key);
   });
 }
@@ -67,10 +77,25 @@ Task<bool> ShardedContains::later() {
     const ReadSource source = shard.source(source_.snapshot);
     return source.partition->contains(key_, view_of(source), source.partition->take_missed());
   }
-  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
+  return monterey::call_on(shard.core, [use = ShardSet::Use(*source_.set), &shard, source = source_, key = key_] {
     return shard.contains(source.snapshot, key);
   });
 }
+
+namespace {
+
+Task<std::optional<PinnedValue>> get_copy(ShardSet::Use, ShardSet& set, Shard& shard, std::uint64_t snapshot,
+                                          std::string_view key) {
+  const std::array<std::string_view, 1> keys{key};
+  CopiedValues copy(1, kInlineBytes);
+  auto read = [&set, &shard, snapshot, &keys, &copy] {
+    return shard.get_many_copies(snapshot, keys, &set.of_core().views, &copy);
+  };
+  co_await monterey::call_on(shard.core, read);
+  co_return copy.value(0);
+}
+
+}  // namespace
 
 bool ShardedGetPinned::try_now() {
   Shard& shard = set_of(source_.set).of(key_);
@@ -84,9 +109,7 @@ Task<std::optional<PinnedValue>> ShardedGetPinned::later() {
     const ReadSource source = shard.source(source_.snapshot);
     return source.partition->get_pinned(key_, view_of(source), source.partition->take_missed());
   }
-  return monterey::call_on(shard.core, [set = source_.set->shared_from_this(), &shard, source = source_, key = key_] {
-    return shard.get_copy(source.snapshot, key);
-  });
+  return get_copy(ShardSet::Use(*source_.set), *source_.set, shard, source_.snapshot, key_);
 }
 
 bool ShardedGetInto::try_now() {
@@ -102,61 +125,90 @@ Task<std::optional<std::size_t>> ShardedGetInto::later() {
     return source.partition->get_into(key_, view_of(source), into_, options_, source.partition->take_missed());
   }
   return monterey::call_on(shard.core,
-                           [set = source_.set->shared_from_this(), &shard, source = source_, key = key_, into = into_,
+                           [use = ShardSet::Use(*source_.set), &shard, source = source_, key = key_, into = into_,
                             options = options_] { return shard.get_into(source.snapshot, key, into, options); });
 }
 
 namespace {
 
 // The keys of a get_many, those of a shard together.
-struct GroupedKeys {
+class GroupedKeys {
+ public:
   GroupedKeys(std::span<const std::string_view> all, std::span<const std::uint32_t> shard_of, unsigned shards)
-      : keys(all.size()), places(all.size()), begins(shards + 1) {
-    for (const std::uint32_t shard : shard_of) ++begins[shard + 1];
-    for (unsigned i = 0; i < shards; ++i) begins[i + 1] += begins[i];
-    std::vector<std::uint32_t> next(begins.begin(), begins.end() - 1);
+      : keys_(all.size()), numbers_(all.size() + shards + 1) {
+    const std::span places = std::span(numbers_).first(all.size());
+    const std::span ends = std::span(numbers_).subspan(all.size());
+    for (const std::uint32_t shard : shard_of) ++ends[shard + 1];
+    for (unsigned i = 0; i < shards; ++i) ends[i + 1] += ends[i];  // where each begins; the filling moves it to its end
     for (std::size_t i = 0; i < all.size(); ++i) {
-      const std::uint32_t at = next[shard_of[i]]++;
-      keys[at] = all[i];
+      const std::uint32_t at = ends[shard_of[i]]++;
+      keys_[at] = all[i];
       places[at] = static_cast<std::uint32_t>(i);
     }
   }
 
+  std::size_t size() const { return keys_.size(); }
   std::span<const std::string_view> keys_of(unsigned shard) const {
-    return std::span(keys).subspan(begins[shard], begins[shard + 1] - begins[shard]);
+    return std::span(keys_).subspan(begin_of(shard), end_of(shard) - begin_of(shard));
   }
   // Where in the whole they stand.
   std::span<const std::uint32_t> places_of(unsigned shard) const {
-    return std::span(places).subspan(begins[shard], begins[shard + 1] - begins[shard]);
+    return std::span(numbers_).subspan(begin_of(shard), end_of(shard) - begin_of(shard));
   }
 
-  std::vector<std::string_view> keys;
-  std::vector<std::uint32_t> places;
-  std::vector<std::uint32_t> begins;  // of each shard's, and the end
+ private:
+  std::uint32_t begin_of(unsigned shard) const { return shard == 0 ? 0 : end_of(shard - 1); }
+  std::uint32_t end_of(unsigned shard) const { return numbers_[keys_.size() + shard]; }
+
+  std::vector<std::string_view> keys_;
+  std::vector<std::uint32_t> numbers_;  // the places of all keys, then the end of each shard's
 };
 
-Task<> get_group(Shard* shard, std::uint64_t snapshot, const GroupedKeys* all, PinnedValues* result) {
+void place(PinnedValues& values, std::span<const std::uint32_t> places, PinnedValues& result) {
+  for (std::size_t i = 0; i < values.size(); ++i) result[places[i]] = std::move(values[i]);
+  values.clear();
+}
+
+Task<> get_group_here(ShardSet* set, Shard* shard, std::uint64_t snapshot, const GroupedKeys* all,
+                      PinnedValues* result) {
+  monterey::detail::publish_messages();  // what other cores were asked for, before this one is busy
+  const auto keys = all->keys_of(shard->index);
   const auto places = all->places_of(shard->index);
-  if (ShardSet::is_here(*shard)) {
-    monterey::detail::publish_messages();  // what other cores were asked for, before this one is busy
-    PinnedValues values = co_await shard->get_many(snapshot, all->keys_of(shard->index));
-    for (std::size_t i = 0; i < values.size(); ++i) (*result)[places[i]] = std::move(values[i]);
+  const ReadSource source = shard->source(snapshot);
+  PinnedValues& found = set->of_core().found;
+  if (source.partition->try_get_many(keys, view_of(source), found)) {
+    place(found, places, *result);
     co_return;
   }
-  auto read = [shard, snapshot, all] { return shard->get_many_copies(snapshot, all->keys_of(shard->index)); };
-  CopiedValues values = co_await monterey::call_on(shard->core, read);
+  Task<PinnedValues> reading =
+      source.partition->get_many(keys, kept_view_of(source), std::move(found), source.partition->take_missed_many());
+  PinnedValues values = co_await std::move(reading);
+  place(values, places, *result);
+}
+
+Task<> get_group(ShardSet* set, Shard* shard, std::uint64_t snapshot, const GroupedKeys* all, PinnedValues* result) {
+  const auto places = all->places_of(shard->index);
+  std::size_t& value_bytes = set->of_core().value_bytes;
+  CopiedValues values(places.size(), std::min(kMostGuessed, places.size() * value_bytes * 5 / 4));
+  auto read = [set, shard, snapshot, all, &values] {
+    return shard->get_many_copies(snapshot, all->keys_of(shard->index), &set->of_core().views, &values);
+  };
+  co_await monterey::call_on(shard->core, read);
+  value_bytes = values.bytes() / places.size();
   for (std::size_t i = 0; i < places.size(); ++i) (*result)[places[i]] = values.value(i);
 }
 
 // The shards of other cores first: they work while this one does.
-Task<PinnedValues> get_groups(std::shared_ptr<ShardSet> set, std::uint64_t snapshot, GroupedKeys keys) {
-  PinnedValues result(keys.keys.size());
+Task<PinnedValues> get_groups(ShardSet::Use, ShardSet& set, std::uint64_t snapshot, GroupedKeys keys) {
+  PinnedValues result(keys.size());
   std::vector<Task<>> reads;
-  reads.reserve(set->size());
+  reads.reserve(set.size());
   for (const bool here : {false, true}) {
-    for (unsigned i = 0; i < set->size(); ++i) {
-      if (keys.keys_of(i).empty() || ShardSet::is_here(set->shard(i)) != here) continue;
-      reads.push_back(get_group(&set->shard(i), snapshot, &keys, &result));
+    for (unsigned i = 0; i < set.size(); ++i) {
+      if (keys.keys_of(i).empty() || ShardSet::is_here(set.shard(i)) != here) continue;
+      Shard* const shard = &set.shard(i);
+      reads.push_back(here ? get_group_here(&set, shard, snapshot, &keys, &result)
+                           : get_group(&set, shard, snapshot, &keys, &result));
     }
   }
   co_await monterey::when_all(std::move(reads));
@@ -185,11 +237,10 @@ Task<PinnedValues> ShardedGetMany::later() {
   Shard& first = set.shard(shards_[0]);
   if (all_of_one && ShardSet::is_here(first)) {
     const ReadSource source = first.source(source_.snapshot);
-    std::shared_ptr<const View> view;  // one that keeps the snapshot
-    if (source.snapshot != nullptr) view = {source.snapshot->shared_from_this(), view_of(source)};
-    return source.partition->get_many(keys_, std::move(view), std::move(result_), source.partition->take_missed_many());
+    return source.partition->get_many(keys_, kept_view_of(source), std::move(result_),
+                                      source.partition->take_missed_many());
   }
-  return get_groups(set.shared_from_this(), source_.snapshot, GroupedKeys(keys_, shards_, set.size()));
+  return get_groups(ShardSet::Use(set), set, source_.snapshot, GroupedKeys(keys_, shards_, set.size()));
 }
 
 // --- writing ---
@@ -202,9 +253,8 @@ bool ShardedPut::try_now() {
 }
 Task<> ShardedPut::later() {
   Shard& shard = set_->of(key_);
-  return monterey::call_on(shard.core, [set = set_->shared_from_this(), &shard, key = key_, value = value_] {
-    return shard.put(key, value);
-  });
+  return monterey::call_on(
+      shard.core, [use = ShardSet::Use(*set_), &shard, key = key_, value = value_] { return shard.put(key, value); });
 }
 
 bool ShardedCompareAndPut::try_now() {
@@ -218,7 +268,7 @@ bool ShardedCompareAndPut::try_now() {
 }
 Task<bool> ShardedCompareAndPut::later() {
   Shard& shard = set_->of(key_);
-  return monterey::call_on(shard.core, [set = set_->shared_from_this(), &shard, key = key_, expected = expected_,
+  return monterey::call_on(shard.core, [use = ShardSet::Use(*set_), &shard, key = key_, expected = expected_,
                                         desired = desired_] { return shard.compare_and_put(key, expected, desired); });
 }
 
@@ -368,7 +418,7 @@ Task<std::vector<ShardCheck>> check_all(Set set, CheckOptions options) {
   auto check = [options](detail::Shard& shard) -> Task<ShardCheck> {
     ShardCheck one;  // named: g++ 12 destroys an aggregate with a co_await in it twice
     one.name = shard.name;
-    one.report = co_await shard.partition().check(options);
+    one.report = co_await shard.partition_to_check().check(options);
     co_return one;
   };
   co_return co_await set_of(set).on_all(check);

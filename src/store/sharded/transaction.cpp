@@ -274,6 +274,26 @@ bool is_abortion(const std::exception_ptr& error) {
 
 }  // namespace
 
+namespace {
+
+Task<bool> is_failed(Shard& shard) { co_return shard.is_failed(); }
+
+Task<std::vector<Shard::Unfinished>> look_for_unfinished(Shard& shard) {
+  std::vector<Shard::Unfinished> list;
+  try {
+    list = co_await shard.unfinished();
+  } catch (const Error& error) {
+    if (error.errc() == Errc::aborted) throw;
+    shard.fail(
+        fmt::format("whether batches across shards wait to be finished cannot be read ({}); restore or salvage "
+                    "the store",
+                    error.what()));
+  }
+  co_return list;
+}
+
+}  // namespace
+
 std::string text_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -464,8 +484,10 @@ Task<> ShardSet::clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder
   inside.reset();  // before `self` goes, and with it perhaps the gate
 }
 
+// A shard that cannot be finished fails alone. It is as it was then, and so are the decisions that it may wait for: the next open tries again.
 Task<> ShardSet::recover(bool read_only) {
-  const auto lists = co_await on_all([](Shard& shard) { return shard.unfinished(); });
+  auto look = [](Shard& shard) { return look_for_unfinished(shard); };
+  const auto lists = co_await on_all(look);
   std::vector<std::set<BatchId>> decided(size());
   for (unsigned index = 0; index < size(); ++index) {
     for (const Shard::Unfinished& one : lists[index]) {
@@ -489,18 +511,43 @@ Task<> ShardSet::recover(bool read_only) {
                                              "store for writing once",
                                              shards_[0]->name));
   }
-  auto finish = [&lists, &decided](Shard& shard) -> Task<> {
-    for (const Shard::Unfinished& one : lists[shard.index]) {
-      if (one.is_decision) continue;
-      co_await shard.finish_prepared(one.id, decided[one.coordinator].contains(one.id));
-    }
-    if (!lists[shard.index].empty()) co_await shard.partition().sync();
+  const std::vector<bool> failed_to_look = co_await on_all(is_failed);
+  auto finish = [this, &lists, &decided, &failed_to_look](Shard& shard) {
+    return finish_unfinished(shard, lists[shard.index], decided, failed_to_look);
   };
   co_await on_all(finish);
+  const std::vector<bool> failed = co_await on_all(is_failed);
+  if (std::ranges::find(failed, true) != failed.end()) co_return;
   auto forget = [&decided](Shard& shard) -> Task<> {
     for (const BatchId& id : decided[shard.index]) co_await shard.forget(id);
   };
   co_await on_all(forget);
+}
+
+Task<> ShardSet::finish_unfinished(Shard& shard, const std::vector<Shard::Unfinished>& list,
+                                   const std::vector<std::set<BatchId>>& decided,
+                                   const std::vector<bool>& failed_to_look) {
+  std::string why;
+  try {
+    for (const Shard::Unfinished& one : list) {
+      if (one.is_decision) continue;
+      if (failed_to_look[one.coordinator]) {
+        why = "whether one is to be applied is written in " + shards_[one.coordinator]->name + ", which fails";
+        break;
+      }
+      co_await shard.finish_prepared(one.id, decided[one.coordinator].contains(one.id));
+    }
+    if (!list.empty() && why.empty()) co_await shard.partition().sync();
+  } catch (const Error& error) {
+    if (error.errc() == Errc::aborted) throw;
+    why = error.what();
+  }
+  if (!why.empty()) {
+    shard.fail(
+        fmt::format("batches across shards wait to be finished since a crash, and could not be ({}); mend that, "
+                    "and reopen the store",
+                    why));
+  }
 }
 
 }  // namespace store::detail

@@ -69,6 +69,8 @@ Task<> expect_all(ShardedStore db, int first, int count, std::string value) {
   }
 }
 
+Task<> get_of(ShardedStore db, std::string key) { static_cast<void>(co_await db.get(key)); }
+
 TEST(ShardedStore, TheVerbsWorkFromEveryCore) {
   for (const WalMode mode : {WalMode::none, WalMode::batched, WalMode::per_op}) {
     const ShardedOptions options = small_options(3, mode);
@@ -385,6 +387,53 @@ TEST(ShardedStore, RefusesKeysOfItsOwn) {
 }
 
 // One shard fails; the others serve, and it is known which.
+// Whichever block of a shard is damaged: what does not keep it from opening leaves the others serving. That it cannot be read whether
+// batches are unfinished is its own failure, and the check still says what is damaged.
+TEST(ShardedStore, ADamagedShardLeavesTheOthers) {
+  const ShardedOptions options = small_options(2, WalMode::none);
+  auto disks = std::make_shared<MemShards>(2);
+  run(options, [&]() -> Task<> {
+    auto db = co_await ShardedStore::create(disks, options);
+    co_await put_all(db, 0, 3000, std::string(100, 'v'));
+    co_await db.close();
+  });
+  std::size_t opened = 0;
+  std::size_t failing = 0;
+  for (std::uint32_t block = 4; block < disks->disks[1]->size_blocks(); ++block) {
+    auto damaged = disks->copy();
+    std::ranges::fill(damaged->disks[1]->block(PageNo(block)), std::byte{0xee});
+    on_cores(1, options.buffer_config(1), [&]() -> Task<> {
+      std::optional<ShardedStore> db;
+      try {
+        db = co_await ShardedStore::open(damaged, options, OpenOptions{.read_only = true});
+      } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("disk1"));
+      }
+      if (!db) co_return;
+      ++opened;
+      const auto stats = co_await db->stats();
+      EXPECT_EQ(stats.shards[0].failure, "");
+      for (int i = 0; i < 3000; i += 100) {
+        const std::string key = numbered(i);
+        if (db->shard_of(key) == 0) {
+          const auto value = co_await db->get(key);
+          EXPECT_EQ(value, std::string(100, 'v') + key);
+        } else if (!stats.shards[1].failure.empty()) {
+          EXPECT_EQ(co_await error_of(get_of(*db, key)), Errc::poisoned);
+        }
+      }
+      const auto checks = co_await db->check();
+      EXPECT_TRUE(checks[0].report.ok);
+      if (stats.shards[1].failure.empty()) co_return;
+      ++failing;
+      EXPECT_THAT(stats.shards[1].failure, HasSubstr("disk1: whether batches across shards wait"));
+      EXPECT_FALSE(checks[1].report.ok);
+    });
+  }
+  EXPECT_GT(opened, 20u);
+  EXPECT_GT(failing, 0u);
+}
+
 TEST(ShardedStore, OneFailingShardLeavesTheOthers) {
   const ShardedOptions options = small_options(3);
   auto disks = std::make_shared<MemShards>(3);
