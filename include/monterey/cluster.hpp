@@ -11,6 +11,10 @@
 
 namespace monterey {
 
+namespace detail {
+class CoreGuard;
+}
+
 // What a core's buffer arena must hold; `+` adds the needs of several users.
 struct BufferConfig {
   std::size_t bytes = 0;
@@ -66,6 +70,11 @@ class Cluster {
       polled_commands_ = on;
       return *this;
     }
+    // What guards the core of a cluster that has one: see detail/core_guard.hpp. It must outlive run().
+    Builder& guard(detail::CoreGuard* guard) noexcept {
+      guard_ = guard;
+      return *this;
+    }
     // Called once on every core before its loop starts, on all at the same time: what it captures is shared by all
     // cores.
     Builder& init(std::function<void()> fn) {
@@ -87,6 +96,7 @@ class Cluster {
     bool device_commands_ = false;
     bool polled_commands_ = false;
     std::chrono::microseconds poll_{200};
+    detail::CoreGuard* guard_ = nullptr;
     std::function<void()> init_;
   };
 

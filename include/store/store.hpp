@@ -3,6 +3,7 @@
 
 #include <monterey/monterey.hpp>
 #include <store/block_device.hpp>
+#include <store/blocking_store.hpp>
 #include <store/config.hpp>
 #include <store/error.hpp>
 #include <store/nvme_block_device.hpp>

@@ -93,6 +93,7 @@ struct Run {
   std::vector<int> cpus;  // one per core if they are to be pinned
   std::chrono::microseconds poll{0};
   detail::CommandRings commands = detail::CommandRings::none;
+  detail::CoreGuard* guard = nullptr;
   std::atomic<bool> failed{false};
   Rendezvous attached;
   Rendezvous ended;
@@ -135,10 +136,12 @@ void run_core(Run& run, unsigned core) {
     arena.emplace(run.buffers.bytes, chunk_bytes(run.commands));
     backend = detail::make_backend(run.backend, *arena, capabilities, run.commands);
     backend->poll_for(run.poll);
+    backend->guard_by(run.guard);
     detail::ReactorOptions options;
     options.group = &run.group;
     options.core = core;
     options.capabilities = &capabilities;
+    options.guard = run.guard;
     reactor.emplace(*backend, options);
   } catch (...) {
     run.fail(std::current_exception());
@@ -173,6 +176,7 @@ void Cluster::Builder::run() {
   if (pin_ && cores <= cpus.size()) run.cpus = cpus;
   if (cores <= cpus.size()) run.poll = poll_;
   run.commands = command_rings(device_commands_, polled_commands_);
+  run.guard = guard_;
 
   std::vector<std::thread> threads;
   try {

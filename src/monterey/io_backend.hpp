@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <monterey/capabilities.hpp>
+#include <monterey/detail/core_guard.hpp>
 #include <monterey/fixed_bufs.hpp>
 #include <monterey/io_class.hpp>
 #include <optional>
@@ -112,6 +113,9 @@ class IoBackend {
   // Same for what others were asked for and will answer: `more` requests, fewer if negative.
   void await_wakes(std::ptrdiff_t more) noexcept { awaited_wakes_ += more; }
 
+  // Who is told when the core's thread sleeps; nullptr (the default): nobody.
+  void guard_by(CoreGuard* guard) noexcept { guard_ = guard; }
+
   // Enters an open descriptor into the ring's file table. Returns its slot, or -1 if there is no table or no room.
   virtual int register_file(int fd) noexcept = 0;
   // Requires: no operation on the slot is queued or issued.
@@ -130,6 +134,21 @@ class IoBackend {
     op.result = result;
     op.complete(op);
   }
+  // Around a wait, during which nothing is touched but the kernel's side of things and the waker.
+  class Sleep {
+   public:
+    explicit Sleep(IoBackend& backend) noexcept : guard_(backend.guard_) {
+      if (guard_ != nullptr) guard_->leave();
+    }
+    ~Sleep() {
+      if (guard_ != nullptr) guard_->enter();
+    }
+    Sleep(const Sleep&) = delete;
+    Sleep& operator=(const Sleep&) = delete;
+
+   private:
+    CoreGuard* guard_;
+  };
   std::chrono::microseconds poll_time() const noexcept { return poll_time_; }
   // Whether a wake is likely to come soon; forgets what expect_wake() said.
   bool take_expected_wake() noexcept { return std::exchange(expects_wake_, false) || awaited_wakes_ > 0; }
@@ -143,6 +162,7 @@ class IoBackend {
 
   const std::uint64_t id_;
   std::chrono::microseconds poll_time_{0};
+  CoreGuard* guard_ = nullptr;
   bool expects_wake_ = false;
   std::ptrdiff_t awaited_wakes_ = 0;
   IoInjection* injection_ = nullptr;

@@ -49,14 +49,15 @@ bool ReadyQueue::remove(ReadyNode& node) noexcept {
   return false;
 }
 
-Reactor::Activation::Activation(Reactor& reactor) noexcept : saved_(core_state) {
-  core_state = CoreState{.reactor = &reactor, .budget_left = 0};
+Reactor::Activation::Activation(Reactor& reactor, std::int32_t budget) noexcept : saved_(core_state) {
+  core_state = CoreState{.reactor = &reactor, .budget_left = budget};
 }
 
 Reactor::Activation::~Activation() { core_state = saved_; }
 
 Reactor::Reactor(IoBackend& backend, const ReactorOptions& options)
     : backend_(backend),
+      guard_(options.guard),
       clock_(options.clock),
       perturbation_(options.perturbation),
       own_group_(options.group == nullptr ? std::make_unique<CoreGroup>(1) : nullptr),
@@ -86,6 +87,7 @@ Reactor& Reactor::require_current(const char* caller) {
 
 void Reactor::turn(Idle idle) {
   const Activation activation(*this);
+  if (guard_ != nullptr) guard_->pass();
   if (!stopping_ && group_->stopping()) begin_stop();
   group_->deliver(core_);
   fire_timers();

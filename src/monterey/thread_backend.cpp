@@ -54,7 +54,10 @@ void ThreadBackend::sleep(TimePoint until) {
 
 void ThreadBackend::turn(std::optional<TimePoint> wait_until) {
   submit();
-  if (wait_until && background_.empty() && held() == 0 && !workers_.any_ended()) sleep(*wait_until);
+  if (wait_until && background_.empty() && held() == 0 && !workers_.any_ended()) {
+    const Sleep guarded(*this);
+    sleep(*wait_until);
+  }
   IoOpQueue ended = workers_.take_ended();
   while (!ended.empty()) {
     IoOp& op = ended.pop();

@@ -486,6 +486,7 @@ void UringBackend::turn(std::optional<TimePoint> wait_until) {
   // Who waits for a polled command asks for its end, and does not sleep.
   const bool may_sleep = !more_to_submit && polled_issued_ == 0;
   if (wait_until && may_sleep && held() == 0 && !completions_pending()) {
+    const Sleep sleep(*this);
     enter_and_wait(*wait_until);
   } else {
     enter();

@@ -26,6 +26,7 @@ struct Capabilities;
 namespace monterey::detail {
 
 class CoreGroup;
+class CoreGuard;
 class IoBackend;
 
 // A source of time other than the steady clock.
@@ -118,6 +119,7 @@ struct ReactorOptions {
   CoreGroup* group = nullptr;  // a group of one core if null
   unsigned core = 0;           // within the group
   const Capabilities* capabilities = nullptr;
+  CoreGuard* guard = nullptr;
 };
 
 class Reactor {
@@ -125,7 +127,8 @@ class Reactor {
   // Makes a reactor the calling thread's while the object lives; turn() and run() do so themselves.
   class Activation {
    public:
-    explicit Activation(Reactor& reactor) noexcept;
+    // `budget`: what the tasks of this thread take before they look at the clock.
+    explicit Activation(Reactor& reactor, std::int32_t budget = 0) noexcept;
     ~Activation();
     Activation(const Activation&) = delete;
     Activation& operator=(const Activation&) = delete;
@@ -223,6 +226,7 @@ class Reactor {
   bool budget_used() noexcept;
 
   IoBackend& backend_;
+  CoreGuard* const guard_;
   Clock* clock_;
   Perturbation* perturbation_;
   std::unique_ptr<CoreGroup> own_group_;

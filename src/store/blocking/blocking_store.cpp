@@ -1,0 +1,431 @@
+// The verbs: in memory on the caller's thread, else by the store's own.
+#include <store/blocking_store.hpp>
+
+#include <algorithm>
+#include <exception>
+#include <store/block_device.hpp>
+#include <store/error.hpp>
+#include <store/nvme_block_device.hpp>
+#include <store/partition.hpp>
+
+#include "store/base/units.hpp"
+#include "store/blocking/owner_thread.hpp"
+#include "store/partition/partition_access.hpp"
+
+namespace store {
+namespace {
+
+using monterey::Task;
+
+constexpr std::size_t kMinCachePages = 64;
+// What a scan brings at once: little first, for those that end soon.
+constexpr std::size_t kFirstPieceBytes = std::size_t{4} << 10;
+constexpr std::size_t kPieceBytes = std::size_t{64} << 10;
+
+PartitionConfig config_of(const StoreOptions& options) {
+  PartitionConfig config;
+  config.cache_pages = std::max<std::size_t>(kMinCachePages, options.cache_bytes / kPageBytes);
+  config.wal_mode = options.wal_mode;
+  config.write_buffer_bytes = options.write_buffer_bytes;
+  return config;
+}
+
+monterey::Cluster::Builder cluster_of(const std::string& path, const StoreOptions& options) {
+  auto builder = monterey::Cluster::builder();
+  builder.buffers(config_of(options).buffer_config()).device_commands(is_nvme_path(path));
+  return builder;
+}
+
+Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileBlockDeviceOptions how) {
+  if (is_nvme_path(path)) {
+    const NvmeBlockDeviceOptions options{.read_only = how.read_only};
+    co_return co_await NvmeBlockDevice::open(std::move(path), options);
+  }
+  co_return co_await FileBlockDevice::open(std::move(path), how);
+}
+
+Task<Partition> open_partition(std::string path, StoreOptions options, bool read_only) {
+  const FileBlockDeviceOptions how{.capacity_blocks = options.capacity_bytes / kPageBytes,
+                                   .create = options.create && !read_only,
+                                   .read_only = read_only};
+  std::unique_ptr<BlockDevice> device = co_await open_device(std::move(path), how);
+  if (how.create) co_return co_await Partition::open_or_create(std::move(device), config_of(options));
+  const OpenOptions open{.read_only = read_only};
+  co_return co_await Partition::open(std::move(device), config_of(options), open);
+}
+
+std::vector<std::optional<std::string>> copies_of(const std::vector<std::optional<PinnedValue>>& values) {
+  std::vector<std::optional<std::string>> copies(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (values[i]) copies[i].emplace(values[i]->view());
+  }
+  return copies;
+}
+
+}  // namespace
+
+namespace detail {
+
+class StoreCore : public std::enable_shared_from_this<StoreCore> {
+ public:
+  using Owner = OwnerThread;
+
+  // In a child of fork() it is never destroyed: the thread that it belongs to is not there.
+  static std::shared_ptr<StoreCore> open(std::string path, StoreOptions options, bool read_only) {
+    const auto destroy = [](StoreCore* core) {
+      if (!core->owner.is_forked()) delete core;
+    };
+    return {new StoreCore(std::move(path), options, read_only), destroy};
+  }
+
+  StoreCore(std::string path, StoreOptions options, bool read_only) : owner(cluster_of(path, options)) {
+    db.emplace(owner.run([&] { return open_partition(path, options, read_only); }));
+  }
+  StoreCore(const StoreCore&) = delete;
+  StoreCore& operator=(const StoreCore&) = delete;
+  ~StoreCore() { drop_there(db); }
+
+  PartitionCore& partition() const { return PartitionAccess::core(*db); }
+
+  // Destroys what belongs to the core, there. Where that cannot be, in a child of fork() and on a core of a cluster, it is given up instead.
+  template <class T>
+  void drop_there(std::optional<T>& what) noexcept {
+    if (!what) return;
+    try {
+      owner.run([&what]() -> Task<> {
+        what.reset();
+        co_return;
+      });
+    } catch (const std::exception&) {
+      static_cast<void>(new T(*std::move(what)));
+    }
+  }
+
+  StoreScan scan(Task<Scan> start);
+  StoreSnapshot snapshot();
+
+  OwnerThread owner;
+  mutable std::optional<Partition> db;
+};
+
+// A scan of a partition, whose entries come in pieces.
+class StoreScanCore {
+ public:
+  StoreScanCore(std::shared_ptr<StoreCore> in, Scan of) : store(std::move(in)) { scan.emplace(std::move(of)); }
+  StoreScanCore(const StoreScanCore&) = delete;
+  StoreScanCore& operator=(const StoreScanCore&) = delete;
+  ~StoreScanCore() { store->drop_there(scan); }
+
+  bool next(StoreScan::Entry& entry) {
+    store->owner.require_usable();
+    if (at == ends.size()) {
+      if (last) return false;
+      store->owner.run([this] { return fill(); });
+      if (ends.empty()) return false;
+    }
+    const std::size_t begin = at == 0 ? 0 : ends[at - 1].value;
+    entry.key = std::string_view(bytes).substr(begin, ends[at].key - begin);
+    entry.value = std::string_view(bytes).substr(ends[at].key, ends[at].value - ends[at].key);
+    ++at;
+    return true;
+  }
+
+  void seek(std::string_view key) {
+    store->owner.run([this, key]() -> Task<> { co_await scan->seek(std::string(key)); });
+    forget();
+    last = false;
+    piece_bytes = kFirstPieceBytes;
+  }
+
+ private:
+  // Where an entry's key and value end in `bytes`.
+  struct Ends {
+    std::size_t key;
+    std::size_t value;
+  };
+
+  void forget() {
+    bytes.clear();
+    ends.clear();
+    at = 0;
+  }
+
+  Task<> fill() {
+    forget();
+    while (bytes.size() < piece_bytes) {
+      const bool there = co_await scan->advance();
+      if (!there) {
+        last = true;
+        break;
+      }
+      bytes.append(scan->key());
+      const std::size_t key_end = bytes.size();
+      bytes.append(scan->value());
+      ends.push_back({key_end, bytes.size()});
+    }
+    piece_bytes = kPieceBytes;
+  }
+
+  const std::shared_ptr<StoreCore> store;
+  std::optional<Scan> scan;
+  std::string bytes;  // of the entries of a piece
+  std::vector<Ends> ends;
+  std::size_t at = 0;
+  std::size_t piece_bytes = kFirstPieceBytes;
+  bool last = false;
+};
+
+StoreScan StoreCore::scan(Task<Scan> start) {
+  Scan begun = owner.run([&start]() -> Task<Scan> { co_return co_await std::move(start); });
+  return StoreScan(std::make_unique<StoreScanCore>(shared_from_this(), std::move(begun)));
+}
+
+}  // namespace detail
+
+// --- scans ---
+
+StoreScan::StoreScan(std::unique_ptr<detail::StoreScanCore> core) : core_(std::move(core)) {}
+StoreScan::StoreScan(StoreScan&&) noexcept = default;
+StoreScan& StoreScan::operator=(StoreScan&&) noexcept = default;
+StoreScan::~StoreScan() = default;
+
+bool StoreScan::next() {
+  if (!core_) throw Error(Errc::closed, "the scan is empty: it was moved from");
+  return core_->next(entry_);
+}
+void StoreScan::seek(std::string_view key) {
+  if (!core_) throw Error(Errc::closed, "the scan is empty: it was moved from");
+  core_->seek(key);
+}
+
+// --- snapshots ---
+
+struct StoreSnapshot::Held {
+  ~Held() { store->drop_there(snapshot); }
+
+  std::shared_ptr<detail::StoreCore> store;
+  std::optional<Snapshot> snapshot;
+};
+
+StoreSnapshot detail::StoreCore::snapshot() {
+  auto held = std::make_unique<StoreSnapshot::Held>();
+  held->store = shared_from_this();
+  owner.require_usable();
+  const Owner::Inside inside(owner);
+  held->snapshot.emplace(db->snapshot());
+  return StoreSnapshot(std::move(held));
+}
+
+StoreSnapshot::StoreSnapshot(std::unique_ptr<Held> held) : held_(std::move(held)) {}
+StoreSnapshot::StoreSnapshot(StoreSnapshot&&) noexcept = default;
+StoreSnapshot& StoreSnapshot::operator=(StoreSnapshot&&) noexcept = default;
+StoreSnapshot::~StoreSnapshot() = default;
+
+namespace {
+
+// The verbs that read, of the newest state or a snapshot: `source` is a Partition or a Snapshot, and `view` what it sees.
+template <class Source>
+std::optional<std::string> get_from(detail::StoreCore& store, Source& source, const View* view, std::string_view key) {
+  store.owner.require_usable();
+  {
+    std::optional<std::string> value;
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_get(key, view, value)) return value;
+  }
+  return store.owner.run([&]() -> Task<std::optional<std::string>> { co_return co_await source.get(key); });
+}
+
+template <class Source>
+bool contains_in(detail::StoreCore& store, Source& source, const View* view, std::string_view key) {
+  store.owner.require_usable();
+  {
+    bool there = false;
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_contains(key, view, there)) return there;
+  }
+  return store.owner.run([&]() -> Task<bool> { co_return co_await source.contains(key); });
+}
+
+template <class Source>
+std::vector<std::optional<std::string>> get_many_from(detail::StoreCore& store, Source& source, const View* view,
+                                                      std::span<const std::string_view> keys) {
+  store.owner.require_usable();
+  {
+    std::vector<std::optional<std::string_view>> views(keys.size());
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_view_many(keys, view, views)) {
+      std::vector<std::optional<std::string>> values(keys.size());
+      for (std::size_t i = 0; i < views.size(); ++i) {
+        if (views[i]) values[i].emplace(*views[i]);
+      }
+      return values;
+    }
+  }
+  return store.owner.run([&]() -> Task<std::vector<std::optional<std::string>>> {
+    const auto values = co_await source.get_many(keys);
+    co_return copies_of(values);
+  });
+}
+
+// Errors: closed for a handle that was moved from.
+template <class Held>
+auto& require(const std::unique_ptr<Held>& held) {
+  if (!held) throw Error(Errc::closed, "the snapshot is empty: it was moved from");
+  return *held;
+}
+
+const View* view_of(const Snapshot& snapshot) { return &*detail::PartitionAccess::core(snapshot)->view(); }
+
+}  // namespace
+
+std::optional<std::string> StoreSnapshot::get(std::string_view key) const {
+  Held& held = require(held_);
+  return get_from(*held.store, *held.snapshot, view_of(*held.snapshot), key);
+}
+bool StoreSnapshot::contains(std::string_view key) const {
+  Held& held = require(held_);
+  return contains_in(*held.store, *held.snapshot, view_of(*held.snapshot), key);
+}
+std::vector<std::optional<std::string>> StoreSnapshot::get_many(std::span<const std::string_view> keys) const {
+  Held& held = require(held_);
+  return get_many_from(*held.store, *held.snapshot, view_of(*held.snapshot), keys);
+}
+StoreScan StoreSnapshot::scan(std::string_view from, std::optional<std::string> to, ScanOptions options) const {
+  Held& held = require(held_);
+  held.store->owner.require_usable();
+  return held.store->scan(held.snapshot->scan(std::string(from), std::move(to), options));
+}
+StoreScan StoreSnapshot::scan_prefix(std::string_view prefix, ScanOptions options) const {
+  Held& held = require(held_);
+  held.store->owner.require_usable();
+  return held.store->scan(held.snapshot->scan_prefix(std::string(prefix), options));
+}
+
+// --- the store ---
+
+Store::Store(std::shared_ptr<detail::StoreCore> core) : core_(std::move(core)) {}
+Store::Store(Store&&) noexcept = default;
+Store& Store::operator=(Store&&) noexcept = default;
+
+Store Store::open(std::string path, StoreOptions options) {
+  return Store(detail::StoreCore::open(std::move(path), options, false));
+}
+Store Store::open_read_only(std::string path, StoreOptions options) {
+  return Store(detail::StoreCore::open(std::move(path), options, true));
+}
+
+Store::~Store() {
+  if (!core_ || core_->owner.is_forked()) return;
+  try {
+    close();
+  } catch (const std::exception&) {
+    // It was closed, or nobody is told.
+  }
+}
+
+detail::StoreCore& Store::core() const {
+  if (!core_) throw Error(Errc::closed, "the store is empty: it was moved from");
+  return *core_;
+}
+
+std::optional<std::string> Store::get(std::string_view key) const { return get_from(core(), *core_->db, nullptr, key); }
+bool Store::contains(std::string_view key) const { return contains_in(core(), *core_->db, nullptr, key); }
+std::vector<std::optional<std::string>> Store::get_many(std::span<const std::string_view> keys) const {
+  return get_many_from(core(), *core_->db, nullptr, keys);
+}
+std::optional<std::size_t> Store::get_into(std::string_view key, std::span<std::byte> into,
+                                           GetIntoOptions options) const {
+  detail::StoreCore& store = core();
+  store.owner.require_usable();
+  {
+    std::optional<std::size_t> size;
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_get_into(key, nullptr, into, options, size)) return size;
+  }
+  return store.owner.run(
+      [&]() -> Task<std::optional<std::size_t>> { co_return co_await store.db->get_into(key, into, options); });
+}
+
+void Store::put(std::string_view key, std::string_view value) {
+  detail::StoreCore& store = core();
+  store.owner.require_usable();
+  {
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_put(key, value)) return;
+  }
+  store.owner.run([&]() -> Task<> { co_await store.db->put(key, value); });
+}
+void Store::erase(std::string_view key) {
+  detail::StoreCore& store = core();
+  store.owner.require_usable();
+  {
+    const detail::OwnerThread::Inside inside(store.owner);
+    if (store.partition().try_put(key, std::nullopt)) return;
+  }
+  store.owner.run([&]() -> Task<> { co_await store.db->erase(key); });
+}
+bool Store::compare_and_put(std::string_view key, std::optional<std::string_view> expected,
+                            std::optional<std::string_view> desired) {
+  detail::StoreCore& store = core();
+  store.owner.require_usable();
+  {
+    const detail::OwnerThread::Inside inside(store.owner);
+    const std::optional<bool> done = store.partition().try_compare_and_put(key, expected, desired);
+    if (done) return *done;
+  }
+  return store.owner.run([&]() -> Task<bool> { co_return co_await store.db->compare_and_put(key, expected, desired); });
+}
+void Store::write(WriteBatch batch) {
+  core().owner.run([&]() -> Task<> { co_await core_->db->write(std::move(batch)); });
+}
+void Store::erase_range(std::string_view from, std::optional<std::string> to) {
+  core().owner.run([&]() -> Task<> { co_await core_->db->erase_range(std::string(from), std::move(to)); });
+}
+std::uint64_t Store::bulk_load_from(detail::AnyBulkSource& source) {
+  return core().owner.run([&]() -> Task<std::uint64_t> { co_return co_await core_->partition().bulk_load(source); });
+}
+
+StoreScan Store::scan(std::string_view from, std::optional<std::string> to, ScanOptions options) const {
+  core().owner.require_usable();
+  return core_->scan(core_->db->scan(std::string(from), std::move(to), options));
+}
+StoreScan Store::scan_prefix(std::string_view prefix, ScanOptions options) const {
+  core().owner.require_usable();
+  return core_->scan(core_->db->scan_prefix(std::string(prefix), options));
+}
+StoreSnapshot Store::snapshot() const { return core().snapshot(); }
+RangeEstimate Store::approximate_range(std::string_view from, std::optional<std::string> to) const {
+  return core().owner.run([&]() -> Task<RangeEstimate> {
+    co_return co_await core_->db->approximate_range(std::string(from), std::move(to));
+  });
+}
+
+void Store::sync() {
+  core().owner.run([&]() -> Task<> { co_await core_->db->sync(); });
+}
+void Store::flush() {
+  core().owner.run([&]() -> Task<> { co_await core_->db->flush(); });
+}
+CompactReport Store::compact(CompactOptions options) {
+  return core().owner.run([&]() -> Task<CompactReport> { co_return co_await core_->db->compact(options); });
+}
+BackupReport Store::backup(std::string target, BackupOptions options) const {
+  return core().owner.run([&]() -> Task<BackupReport> {
+    const FileBlockDeviceOptions how{.create = !options.since};
+    std::unique_ptr<BlockDevice> device = co_await open_device(std::move(target), how);
+    co_return co_await core_->db->backup(std::move(device), options);
+  });
+}
+CheckReport Store::check(CheckOptions options) const {
+  return core().owner.run([&]() -> Task<CheckReport> { co_return co_await core_->db->check(options); });
+}
+Stats Store::stats() const {
+  core().owner.require_usable();
+  const detail::OwnerThread::Inside inside(core_->owner);
+  return core_->db->stats();
+}
+void Store::close() {
+  core().owner.run([&]() -> Task<> { co_await core_->db->close(); });
+}
+
+}  // namespace store

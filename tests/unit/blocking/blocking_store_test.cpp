@@ -1,0 +1,306 @@
+// The blocking face: every verb, many threads, and the places where it must refuse.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+#include <monterey/monterey.hpp>
+#include <store/blocking_store.hpp>
+#include <store/error.hpp>
+
+#include "support/temp_dir.hpp"
+
+namespace store {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr StoreOptions kSmall{.cache_bytes = 256u << 10, .wal_mode = WalMode::none, .write_buffer_bytes = 64u << 10};
+
+std::string numbered(int number) { return fmt::format("key{:06}", number); }
+
+template <class Fn>
+Errc errc_of(Fn fn, std::string* what = nullptr) {
+  try {
+    fn();
+  } catch (const Error& error) {
+    if (what != nullptr) *what = error.what();
+    return error.errc();
+  }
+  ADD_FAILURE() << "no error was thrown";
+  return Errc{};
+}
+
+class Blocking : public testing::Test {
+ protected:
+  const test::TempDir temp_;
+  const std::string path_ = temp_.path() + "/db";
+};
+
+TEST_F(Blocking, TheVerbsDoAsAPartitionDoes) {
+  Store db = Store::open(path_, kSmall);
+  EXPECT_EQ(db.get("a"), std::nullopt);
+  db.put("a", "1");
+  db.put("b", std::string(5000, 'b'));
+  EXPECT_EQ(db.get("a"), "1");
+  EXPECT_TRUE(db.contains("b"));
+  EXPECT_FALSE(db.contains("c"));
+  db.flush();
+  EXPECT_EQ(db.get("b"), std::string(5000, 'b')) << "read from its overflow run";
+  std::array<std::byte, 3> into{};
+  EXPECT_EQ(db.get_into("b", into, {.offset = 4998}), 5000u);
+  EXPECT_EQ(into[1], std::byte{'b'});
+  const std::array<std::string_view, 3> keys{"b", "x", "a"};
+  EXPECT_THAT(db.get_many(keys), ElementsAre(std::string(5000, 'b'), std::nullopt, "1"));
+  EXPECT_TRUE(db.compare_and_put("a", "1", "2"));
+  EXPECT_FALSE(db.compare_and_put("a", "1", "3"));
+  WriteBatch batch;
+  batch.put("c", "3");
+  batch.erase("a");
+  batch.expect("a", "2");
+  db.write(std::move(batch));
+  EXPECT_EQ(db.get("a"), std::nullopt);
+  db.put("d", "4");
+  db.erase("d");
+  db.erase_range("c", "d");
+  EXPECT_FALSE(db.contains("c"));
+  db.sync();
+  EXPECT_EQ(db.stats().entries, 1u);
+  EXPECT_EQ(db.approximate_range().entries, 1u);
+  EXPECT_TRUE(db.compact().finished);
+  EXPECT_TRUE(db.check().ok);
+  EXPECT_GT(db.backup(temp_.path() + "/copy").generation, 0u);
+  db.close();
+  std::string what;
+  EXPECT_EQ(errc_of([&] { static_cast<void>(db.get("b")); }, &what), Errc::closed);
+  EXPECT_EQ(errc_of([&] { db.put("b", ""); }), Errc::closed);
+  Store copy = Store::open(temp_.path() + "/copy", {.create = false});
+  EXPECT_EQ(copy.get("b"), std::string(5000, 'b'));
+}
+
+TEST_F(Blocking, ErrorsComeToTheCaller) {
+  std::string what;
+  EXPECT_EQ(errc_of([&] { Store::open(path_, {.create = false}); }, &what), Errc::not_found);
+  EXPECT_THAT(what, HasSubstr(path_));
+  EXPECT_EQ(errc_of([&] { Store::open(path_, {.write_buffer_bytes = 1}); }), Errc::invalid_argument);
+  Store db = Store::open(path_, kSmall);
+  EXPECT_EQ(errc_of([&] { db.put("", "x"); }), Errc::invalid_argument);
+  EXPECT_EQ(errc_of([&] { static_cast<void>(db.get(std::string(2000, 'k'))); }), Errc::invalid_argument);
+  EXPECT_EQ(errc_of([&] { Store::open(path_, kSmall); }), Errc::locked);
+  WriteBatch batch;
+  batch.expect("a", "never");
+  EXPECT_EQ(errc_of([&] { db.write(std::move(batch)); }), Errc::conflict);
+  Store moved = std::move(db);
+  EXPECT_EQ(errc_of([&] { db.put("a", "b"); }), Errc::closed);  // NOLINT(bugprone-use-after-move)
+  moved.put("a", "b");
+  EXPECT_EQ(moved.get("a"), "b");
+}
+
+TEST_F(Blocking, ScansAreRanges) {
+  Store db = Store::open(path_, kSmall);
+  std::map<std::string, std::string> model;
+  for (int i = 0; i < 3000; ++i) {  // more than a few pieces
+    const std::string key = numbered(i);
+    model[key] = std::string(static_cast<std::size_t>(i % 100), 'v');
+    db.put(key, model[key]);
+    if (i == 2000) db.flush();
+  }
+  std::map<std::string, std::string> found;
+  StoreScan all = db.scan();
+  db.erase_range("");  // the scan is of before
+  for (const auto& [key, value] : all) found.emplace(key, value);
+  EXPECT_EQ(found, model);
+  EXPECT_FALSE(all.next());
+  for (const auto& [key, value] : model) db.put(key, value);
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : db.scan(numbered(10), numbered(12))) keys.emplace_back(key);
+  EXPECT_THAT(keys, ElementsAre(numbered(10), numbered(11)));
+  keys.clear();
+  for (const auto& [key, value] : db.scan_prefix("key00299", {.reverse = true, .limit = 2})) keys.emplace_back(key);
+  EXPECT_THAT(keys, ElementsAre(numbered(2999), numbered(2998)));
+  StoreScan scan = db.scan();
+  scan.seek(numbered(2500));
+  EXPECT_TRUE(scan.next());
+  EXPECT_EQ(scan.entry().key, numbered(2500));
+  scan.seek(numbered(5));
+  EXPECT_TRUE(scan.next());
+  EXPECT_EQ(scan.entry().key, numbered(5));
+  db.close();
+  EXPECT_EQ(errc_of([&] { scan.seek("a"); }), Errc::closed);
+}
+
+TEST_F(Blocking, SnapshotsStayAsTheyWere) {
+  Store db = Store::open(path_, kSmall);
+  for (int i = 0; i < 500; ++i) db.put(numbered(i), "before");
+  const StoreSnapshot snapshot = db.snapshot();
+  for (int i = 0; i < 500; ++i) db.put(numbered(i), "after");
+  db.flush();
+  EXPECT_EQ(snapshot.get(numbered(7)), "before");
+  EXPECT_EQ(db.get(numbered(7)), "after");
+  EXPECT_FALSE(snapshot.contains("x"));
+  const std::array<std::string_view, 1> keys{"key000001"};
+  EXPECT_THAT(snapshot.get_many(keys), ElementsAre("before"));
+  int entries = 0;
+  for (const auto& [key, value] : snapshot.scan_prefix("key")) {
+    EXPECT_EQ(value, "before");
+    ++entries;
+  }
+  EXPECT_EQ(entries, 500);
+}
+
+TEST_F(Blocking, WhatAStoreMadeMayOutliveIt) {
+  std::optional<StoreScan> scan;
+  std::optional<StoreSnapshot> snapshot;
+  {
+    Store db = Store::open(path_, kSmall);
+    db.put("a", "1");
+    scan = db.scan();
+    snapshot = db.snapshot();
+  }
+  EXPECT_EQ(errc_of([&] { scan->next(); }), Errc::closed);
+  EXPECT_EQ(errc_of([&] { static_cast<void>(snapshot->get("a")); }), Errc::closed);
+  scan.reset();
+  snapshot.reset();
+  Store again = Store::open(path_, kSmall);
+  EXPECT_EQ(again.get("a"), "1");
+}
+
+TEST_F(Blocking, BulkLoadsFromASource) {
+  struct Numbers {
+    bool next(std::string_view& key, std::string_view& value) {
+      if (at == 1000) return false;
+      text = numbered(at++);
+      key = value = text;
+      return true;
+    }
+    int at = 0;
+    std::string text;
+  };
+  Store db = Store::open(path_, kSmall);
+  EXPECT_EQ(db.bulk_load(Numbers()), 1000u);
+  EXPECT_EQ(db.get(numbered(999)), numbered(999));
+}
+
+// Threads that read, write, scan and take snapshots of one store, while its buffers are flushed behind them.
+TEST_F(Blocking, ManyThreadsAtOnce) {
+  for (const WalMode mode : {WalMode::none, WalMode::batched}) {
+    StoreOptions options = kSmall;
+    options.wal_mode = mode;
+    Store db = Store::open(path_ + std::to_string(static_cast<int>(mode)), options);
+    constexpr int kKeys = 2000;
+    constexpr int kRounds = 3000;
+    std::atomic<int> wrong{0};
+    const auto work = [&](int thread) {
+      for (int i = 0; i < kRounds; ++i) {
+        const std::string key = numbered((i * 7 + thread * 31) % kKeys);
+        if (i % 3 == 0) {
+          db.put(key, key + std::string(50, 'x'));
+        } else if (i % 500 == 1) {
+          const StoreSnapshot snapshot = db.snapshot();
+          for (const auto& [found, value] : snapshot.scan(key, std::nullopt, {.limit = 20})) {
+            wrong += value != std::string(found) + std::string(50, 'x');
+          }
+        } else {
+          const auto value = db.get(key);
+          wrong += value && *value != key + std::string(50, 'x');
+        }
+      }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(work, i);
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_TRUE(db.check().ok);
+    db.close();
+  }
+}
+
+// What is written is durable a while later, though nobody calls any more: the store's thread goes on.
+TEST_F(Blocking, WritesBecomeDurableWhileNobodyCalls) {
+  StoreOptions options = kSmall;
+  options.wal_mode = WalMode::batched;
+  Store db = Store::open(path_, options);
+  const std::uint64_t before = db.stats().log_groups;
+  db.put("a", "1");
+  while (db.stats().log_groups == before) std::this_thread::yield();
+}
+
+TEST_F(Blocking, AChildOfForkIsRefused) {
+  Store db = Store::open(path_, kSmall);
+  db.put("a", "1");
+  StoreScan scan = db.scan();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 0;
+    {
+      const StoreScan dropped = std::move(scan);
+      std::string what;
+      if (errc_of([&] { static_cast<void>(db.get("a")); }, &what) != Errc::closed) code = 1;
+      if (what.find("fork") == std::string::npos) code = 2;
+      if (errc_of([&] { db.put("a", "2"); }) != Errc::closed) code = 3;
+      const Store gone = std::move(db);
+    }
+    std::_Exit(code);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(db.get("a"), "1");
+  EXPECT_TRUE(scan.next());
+}
+
+TEST_F(Blocking, OnACoreItIsRefused) {
+  Store db = Store::open(path_, kSmall);
+  Errc refused{};
+  monterey::Cluster::builder().init([&] { refused = errc_of([&] { db.put("a", "1"); }); }).run();
+  EXPECT_EQ(refused, Errc::invalid_argument);
+}
+
+TEST_F(Blocking, AReaderIsLockedOutByAWriter) {
+  {
+    Store writer = Store::open(path_, kSmall);
+    writer.put("a", "1");
+    EXPECT_EQ(errc_of([&] { Store::open_read_only(path_, kSmall); }), Errc::locked);
+  }
+  Store reader = Store::open_read_only(path_, kSmall);
+  Store another = Store::open_read_only(path_, kSmall);
+  EXPECT_EQ(reader.get("a"), "1");
+  EXPECT_EQ(another.get("a"), "1");
+  EXPECT_EQ(errc_of([&] { reader.put("a", "2"); }), Errc::read_only);
+}
+
+// A signal goes to a thread of the program.
+TEST_F(Blocking, SignalsAreNotForTheStoresThread) {
+  static std::atomic<pthread_t> handled_by{};
+  struct sigaction action {};
+  action.sa_handler = [](int) { handled_by = pthread_self(); };
+  struct sigaction before {};
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  {
+    Store db = Store::open(path_, kSmall);
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    ::pthread_sigmask(SIG_BLOCK, &one, nullptr);
+    ASSERT_EQ(::kill(::getpid(), SIGUSR1), 0);
+    db.put("a", "1");
+    db.flush();
+    EXPECT_EQ(handled_by.load(), pthread_t{}) << "only a thread that does not block it may have it";
+    ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+    EXPECT_EQ(handled_by.load(), pthread_self());
+  }
+  ::sigaction(SIGUSR1, &before, nullptr);
+}
+
+}  // namespace
+}  // namespace store
