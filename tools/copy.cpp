@@ -45,6 +45,7 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Db& db, std::optio
   const Stats stats = co_await total_stats(db);
   progress.emplace("backup", Unit::bytes, (stats.tree_pages + stats.overflow_blocks) * kBlockBytes);
   const bool was_there = std::filesystem::exists(command.target);
+  if (std::is_same_v<Db, ShardedStore>) require_room_for_shards(command.target);
   Copied copied;
   std::exception_ptr error;
   try {
@@ -55,9 +56,12 @@ monterey::Task<ExitCode> backup(const BackupCommand& command, Db& db, std::optio
     error = std::current_exception();
   }
   if (error) {
-    std::error_code ignored;  // the first error is told
-    if (!was_there) std::filesystem::remove_all(command.target, ignored);
-    std::rethrow_exception(error);
+    try {
+      std::rethrow_exception(error);
+    } catch (...) {
+      if (!was_there) remove_unless_taken(command.target);
+      throw;
+    }
   }
   progress.reset();
   Output output;
@@ -137,6 +141,8 @@ ExitCode run(const SalvageCommand& command) {
   target.write_buffer_bytes = kSalvageBufferBytes;
   const Access access = command.overwrite ? Access::overwrite : Access::create;
   if (is_sharded(command.session.path, {})) {
+    if (command.log)
+      throw Error(Errc::invalid_argument, "--log is of a single store: shards have their logs with them");
     // The new store is made up as the damaged one is.
     ShardedLayout layout = read_layout(command.session.path);
     target.layout = {.shards = layout.shards, .split = std::move(layout.points), .escaped = false};

@@ -95,6 +95,17 @@ void require_room_for_shards(const std::string& directory) {
                           directory));
 }
 
+void remove_unless_taken(const std::string& path) {
+  try {
+    throw;
+  } catch (const Error& error) {
+    if (error.errc() == Errc::locked || error.errc() == Errc::already_exists) return;
+  } catch (...) {
+  }
+  std::error_code ignored;  // the first error is told
+  std::filesystem::remove_all(path, ignored);
+}
+
 unsigned cores_for(unsigned shards) {
   return std::clamp(shards, 1u, std::max(1u, std::thread::hardware_concurrency()));
 }

@@ -34,6 +34,9 @@ ShardedLayout read_or_new_layout(const std::string& directory, const LayoutOptio
 // Errors: not_a_store when a directory has something in it that is no sharded store.
 void require_room_for_shards(const std::string& directory);
 
+// Removes what a command has made that then failed. Called while its error is handled: what another process has taken meanwhile stays.
+void remove_unless_taken(const std::string& path);
+
 // How many cores a command gives to so many shards.
 unsigned cores_for(unsigned shards);
 // What each of so many shards has of the memory that is meant for the whole store.

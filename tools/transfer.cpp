@@ -230,8 +230,7 @@ ExitCode run_sorted(const LoadCommand& command) {
   try {
     return with_store(command.session, Access::open_or_create, work);
   } catch (...) {
-    std::error_code ignored;  // the first error is told
-    if (!was_there) std::filesystem::remove_all(command.session.path, ignored);
+    if (!was_there) remove_unless_taken(command.session.path);
     throw;
   }
 }

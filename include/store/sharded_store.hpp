@@ -316,7 +316,7 @@ class ShardedStore {
   // Opens one, and finishes the batches across shards that a crash cut off. Errors: those of Partition::open of the shard that is named;
   // not_a_store; invalid_argument when there are not as many shards as options.shards or they are routed otherwise than options.router
   // says; corruption when a shard is missing, is another one of this store, is of another store, or is older than the others; read_only
-  // when batches wait to be finished.
+  // when batches wait to be finished, or a bulk load that was cut off to be taken back.
   static monterey::Task<ShardedStore> open(std::string directory, ShardedOptions options, OpenOptions open = {});
   static monterey::Task<ShardedStore> open(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
                                            OpenOptions open = {});
@@ -324,10 +324,10 @@ class ShardedStore {
   // not_a_store, corruption, unsupported_format; locked when another process has the store open for writing.
   static monterey::Task<ShardedLayout> layout(std::shared_ptr<const ShardDevices> devices);
   // Divides a store that nobody has open anew, as options.shards and options.router say, into other devices, and gives up those that it had.
-  // Returns the number of entries copied, 0 if it is so divided already. A crash leaves it as it was, or divided anew, and what it leaves of
-  // copies is replaced by the next call. Needs room for both. The cluster must have registered buffers for the store as it is and as it shall
-  // be. The observer is called on this core. Errors: those of open() and create(), the store is then as it was; invalid_argument for
-  // windows of a namespace, which has no room for both.
+  // Returns the number of entries copied, 0 if it is so divided already. A crash leaves it as it was, or divided anew; what else it leaves, and
+  // what could not be given up, goes with the next call. Needs room for both. The cluster must have registered buffers for the store as it
+  // is and as it shall be. The observer is called on this core. Errors: those of open() and create(), and invalid_argument for windows of
+  // a namespace, which has no room for both: the store is then as it was, but if writing the manifest itself fails perhaps divided anew.
   static monterey::Task<std::uint64_t> reshard(std::shared_ptr<const ShardDevices> devices, ShardedOptions options,
                                                ReshardObserver observer = {});
   // Opens, or creates where there is no manifest.
@@ -383,8 +383,8 @@ class ShardedStore {
   // One report a shard, in their order.
   [[nodiscard]] monterey::Task<std::vector<ShardCheck>> check(CheckOptions options = {}) const;
   // Copies all shards, as of one moment, to other devices, as a store of as many shards: see Partition::backup, whose errors these are.
-  // options.since is kOfTarget or nothing: the shards have generations of their own. An increment that is cut off once it has changed a shard leaves the
-  // copy unusable until it is run again.
+  // options.since is kOfTarget or nothing: the shards have generations of their own. What was there stays on an error before any of its shards
+  // was changed. A crash or an error behind that leaves a copy that does not open until the backup was run again.
   [[nodiscard]] monterey::Task<ShardedBackupReport> backup(std::shared_ptr<const ShardDevices> target,
                                                            BackupOptions options = {}) const;
   // Also of shards that fail.
@@ -413,7 +413,7 @@ class ShardedStore {
 
 // Puts what can be read of each shard of a damaged store into `into`, shard after shard: see salvage() of one device, whose errors these
 // are. Batches across shards that wait to be finished are finished, where their decision can be read. Requires: `into` is empty, and divided as
-// the damaged one is (ShardedStore::layout); else invalid_argument. Where the manifest is damaged, salvage each shard's device as a store of its own.
+// the damaged one is (ShardedStore::layout); else invalid_argument. The observer is called by one shard's core at a time. Where the manifest is damaged, salvage each shard's device as a store of its own.
 monterey::Task<SalvageReport> salvage(std::shared_ptr<const ShardDevices> damaged, ShardedStore& into,
                                       DamageObserver on_damage);
 

@@ -317,6 +317,11 @@ class Copies(ShardedCase):
         self.run_store("backup", self.db, self.target, "--overwrite")
         self.assertEqual(self.dump(self.target), self.dump(self.db))
         self.refused("no such directory", "backup", self.db, self.folder + "/other", "--incremental")
+        os.mkdir(self.folder + "/full")
+        with open(self.folder + "/full/mine", "w"):
+            pass
+        self.refused("something else in it", "backup", self.db, self.folder + "/full")
+        self.assertEqual(os.listdir(self.folder + "/full"), ["mine"])
         self.assertFalse(os.path.exists(self.folder + "/other"))
 
     def test_salvage(self):

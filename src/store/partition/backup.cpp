@@ -258,6 +258,41 @@ class HeldView {
 
 }  // namespace
 
+void PartitionCore::require_not_newer(Generation copy, Generation newest) const {
+  if (copy <= newest) return;
+  throw Error(
+      Errc::invalid_argument,
+      fmt::format("{}: it is in generation {}, the copy is of {}: it was put back to an older state; take a full "
+                  "copy, without `since`",
+                  device_->name(), newest.value, copy.value));
+}
+
+void PartitionCore::require_nothing_in_log_alone(bool is_durable) const {
+  if (is_durable) return;
+  throw Error(Errc::read_only,
+              fmt::format("{}: its log has writes that are in no commit yet; open it for writing", device_->name()));
+}
+
+monterey::Task<> PartitionCore::require_increment(BlockDevice& target) {
+  const auto self = shared_from_this();
+  const monterey::Gate::Holder inside = operations_.hold();
+  require_open();
+  require_not_poisoned();
+  const HeldView held(*this, nullptr);
+  require_nothing_in_log_alone(!read_only_ || (*held).buffers.empty());
+  Increment increment(target);
+  monterey::Task<> end = increment.end();  // made here: it must not fail for want of memory
+  std::exception_ptr error;
+  try {
+    co_await increment.open(meta_.uuid, lineage(), std::nullopt);
+    require_not_newer(increment.origin().generation, (*held).tree.generation);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  co_await std::move(end);
+  if (error) std::rethrow_exception(error);
+}
+
 monterey::Task<BackupReport> PartitionCore::incremental_backup(BlockDevice* target, std::optional<Generation> since,
                                                                const SnapshotCore* snapshot) {
   require_not_poisoned();
@@ -271,19 +306,10 @@ monterey::Task<BackupReport> PartitionCore::incremental_backup(BlockDevice* targ
   try {
     co_await increment.open(meta_.uuid, lineage(), since);
     since = increment.origin().generation;
-    if (*since > view.tree.generation) {
-      throw Error(
-          Errc::invalid_argument,
-          fmt::format("{}: it is in generation {}, the copy is of {}: it was put back to an older state; take a full "
-                      "copy, without `since`",
-                      device_->name(), view.tree.generation.value, since->value));
-    }
+    require_not_newer(*since, view.tree.generation);
     const bool is_durable = co_await make_durable(&view);
     require_not_poisoned();
-    if (!is_durable) {
-      throw Error(Errc::read_only, fmt::format("{}: its log has writes that are in no commit yet; open it for writing",
-                                               device_->name()));
-    }
+    require_nothing_in_log_alone(is_durable);
     const Origin origin = origin_of(view);
     const bool is_same = origin.tree_root == increment.origin().tree_root;
     if (!is_same) co_await copy_changes(view.tree, *since, &increment);

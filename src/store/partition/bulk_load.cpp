@@ -41,7 +41,9 @@ monterey::Task<> add_all(AnyBulkSource& source, TreeBuilder& builder) {
 
 }  // namespace
 
-void PartitionCore::require_empty() const {
+void PartitionCore::require_loadable() const {
+  require_open();
+  require_writable();
   if (tree_.empty() && active_.data->empty() && frozen_.empty()) return;
   std::uint64_t buffered = active_.data->entries();
   for (const Buffer& buffer : frozen_) buffered += buffer.data->entries();
@@ -59,8 +61,7 @@ monterey::Task<std::uint64_t> PartitionCore::bulk_load(AnyBulkSource& source) {
   const monterey::Gate::Holder inside = operations_.hold();
   const monterey::Mutex::Guard turn = co_await writers_.lock();
   while (flushing_) co_await flush_ended_.wait();
-  require_writable();
-  require_empty();
+  require_loadable();
   flushing_ = true;
   std::uint64_t entries = 0;
   std::exception_ptr error;

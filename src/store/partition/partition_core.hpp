@@ -166,7 +166,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> sync();
 
   // --- loading (bulk_load.cpp) ---
-  void require_empty() const;  // Errors: invalid_argument
+  void require_loadable() const;  // Errors: closed, read_only, poisoned; invalid_argument when it is not empty
   monterey::Task<std::uint64_t> bulk_load(AnyBulkSource& source);
 
   // --- views (flush.cpp) ---
@@ -182,6 +182,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // backup.cpp. Of the state of a snapshot, or, without one, of now.
   monterey::Task<BackupReport> backup(std::unique_ptr<BlockDevice> target, BackupOptions options,
                                       std::shared_ptr<const SnapshotCore> snapshot = nullptr);
+  // Errors: those by which an increment into `target` is refused before anything there is changed.
+  monterey::Task<> require_increment(BlockDevice& target);
   Stats stats() const;
   monterey::Task<> close();
 
@@ -282,6 +284,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<BackupReport> full_backup(BlockDevice* target, BackupOptions options, const SnapshotCore* snapshot);
   monterey::Task<BackupReport> incremental_backup(BlockDevice* target, std::optional<Generation> since,
                                                   const SnapshotCore* snapshot);
+  void require_not_newer(Generation copy, Generation newest) const;
+  void require_nothing_in_log_alone(bool is_durable) const;
   monterey::Task<> copy_changes(TreeRoot tree, Generation since, Increment* into);
   monterey::Task<> copy_leaf(ChangedLeaf leaf, const std::byte* bytes, Increment* into);
   monterey::Task<std::uint64_t> increment_blocks(TreeRoot tree, Generation since);

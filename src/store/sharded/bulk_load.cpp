@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <monterey/preempt.hpp>
-#include <numeric>
 #include <store/error.hpp>
 #include <utility>
 
@@ -155,6 +154,14 @@ Task<> ShardSet::empty_all() {
   co_await on_all(clear);
 }
 
+Task<> ShardSet::require_loadable() {
+  auto look = [](Shard& shard) -> Task<> {
+    PartitionAccess::core(shard.partition()).require_loadable();
+    co_return;
+  };
+  co_await on_all(look);
+}
+
 // Nobody else writes meanwhile, so that what fails can be taken back.
 Task<std::uint64_t> ShardSet::bulk_load(AnyBulkSource& source) {
   const auto self = shared_from_this();
@@ -162,14 +169,8 @@ Task<std::uint64_t> ShardSet::bulk_load(AnyBulkSource& source) {
   std::uint64_t entries = 0;
   std::exception_ptr error;
   try {
-    co_await hold_batches_off(Shard::kAllWrites, held);
-    std::vector<unsigned> all(size());
-    std::iota(all.begin(), all.end(), 0u);
-    co_await hold_writes_off(std::move(all), held);
-    co_await on_all([](Shard& shard) -> Task<> {
-      PartitionAccess::core(shard.partition()).require_empty();
-      co_return;
-    });
+    co_await hold_all_off(held);
+    co_await require_loadable();
     entries = co_await load_empty(source);
   } catch (...) {
     error = std::current_exception();
@@ -182,32 +183,32 @@ Task<std::uint64_t> ShardSet::bulk_load(AnyBulkSource& source) {
 // A crash between the first and the last commit leaves a store that says so, and is empty when it is opened.
 Task<std::uint64_t> ShardSet::load_empty(AnyBulkSource& source) {
   std::uint64_t entries = 0;
+  bool is_begun = false;
   std::exception_ptr error;
   try {
     co_await record_state(Manifest::State::loading);
+    is_begun = true;
     entries = co_await fill(source);
   } catch (...) {
     error = std::current_exception();
   }
-  std::exception_ptr undone;
+  std::exception_ptr stuck;
   try {
-    if (error) co_await empty_all();
+    if (error && is_begun) co_await empty_all();
     co_await record_state(Manifest::State::whole);
   } catch (...) {
-    undone = std::current_exception();
+    stuck = std::current_exception();
   }
-  if (undone) {
-    const std::string why = fmt::format(
-        "a bulk load has failed and could not be taken back ({}); reopen the store, "
-        "which does so",
-        text_of(error ? error : undone));
+  if (stuck) {
+    // What is written from now on would be erased with it when the store is opened.
+    const std::string why = fmt::format("a bulk load could not be ended ({}); reopen the store", text_of(stuck));
     co_await on_all([&why](Shard& shard) -> Task<> {
       shard.fail(why);
       co_return;
     });
   }
   if (error) std::rethrow_exception(error);
-  if (undone) std::rethrow_exception(undone);
+  if (stuck) std::rethrow_exception(stuck);
   co_return entries;
 }
 

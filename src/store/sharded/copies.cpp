@@ -56,16 +56,6 @@ Task<Manifest::Shard> described(const Target& target, unsigned index) {
   co_return Manifest::Shard{uuid_text(meta.uuid), meta.generation.value};
 }
 
-// Whether no shard of the copy was changed since its manifest was written.
-Task<bool> is_as_before(const Target& target) {
-  for (unsigned i = 0; i < target.before->shards.size(); ++i) {
-    const Manifest::Shard now = co_await described(target, i);
-    const Manifest::Shard& then = target.before->shards[i];
-    if (now.uuid != then.uuid || now.generation != then.generation) co_return false;
-  }
-  co_return true;
-}
-
 }  // namespace
 
 Task<ShardedBackupReport> ShardSet::backup(Devices devices, BackupOptions options) {
@@ -86,8 +76,10 @@ Task<ShardedBackupReport> ShardSet::backup(Devices devices, BackupOptions option
   }
   if (unreadable && !options.overwrite) std::rethrow_exception(unreadable);
   if (options.since) require_same_layout(target, routing_);
-  const bool is_replaced = target.before && target.before->state != Manifest::State::making;
-  if (is_replaced && !options.since && !options.overwrite) {
+  using State = Manifest::State;
+  const bool is_store =
+      target.before && target.before->state != State::making && target.before->state != State::copying;
+  if (is_store && !options.since && !options.overwrite) {
     throw Error(Errc::already_exists,
                 target.manifest_device->name() + ": holds a sharded store already; name another place, or overwrite");
   }
@@ -95,26 +87,30 @@ Task<ShardedBackupReport> ShardSet::backup(Devices devices, BackupOptions option
   if (target.before) {
     manifest.sequence = target.before->sequence;
     manifest.epoch = target.before->epoch;
-    options.overwrite = options.overwrite || !is_replaced;  // what a copy that was cut off has left
+    options.overwrite = options.overwrite || !is_store;  // what a copy that was cut off has left
   }
   manifest.routing = routing_.kind();
   manifest.points = routing_.points();
   manifest.shards.resize(size());
-  if (!options.since) {
-    auto look = [&target, options](Shard& shard) -> Task<> {
-      const auto device = co_await target.devices->open_shard(target.place_of(shard.index), Access::read_write, true);
+  auto look = [&target, options](Shard& shard) -> Task<> {
+    const auto device =
+        co_await target.devices->open_shard(target.place_of(shard.index), Access::read_write, !options.since);
+    if (options.since) {
+      co_await PartitionAccess::core(shard.partition()).require_increment(*device);
+    } else {
       const CreateOptions create{.overwrite = options.overwrite};
       co_await require_replaceable(*device, create);
-    };
-    co_await on_all(look);
-    options.overwrite = true;
-  }
+    }
+  };
+  co_await on_all(look);
+  if (!options.since) options.overwrite = true;
+  const Replaced replaced = co_await look_at_replaced(*target.devices, target.before);
 
   const std::uint64_t snapshot = co_await take_snapshot();
   ShardedBackupReport report;
   std::exception_ptr error;
   try {
-    manifest.state = options.since ? Manifest::State::updating : Manifest::State::making;
+    manifest.state = options.since ? State::updating : State::copying;
     if (options.since) manifest.shards = target.before->shards;
     co_await write_manifest(*target.manifest_device, manifest);
     auto copy = [&target, options, snapshot](Shard& shard) -> Task<BackupReport> {
@@ -133,12 +129,8 @@ Task<ShardedBackupReport> ShardSet::backup(Devices devices, BackupOptions option
     if (!all_durable) std::ranges::fill(report.generations, 0);
     auto describe = [&target](Shard& shard) { return described(target, shard.index); };
     manifest.shards = co_await on_all(describe);
-    manifest.state = Manifest::State::whole;
+    manifest.state = State::whole;
     co_await write_manifest(*target.manifest_device, manifest);
-    if (target.before) {
-      const auto count_before = static_cast<unsigned>(target.before->shards.size());
-      co_await remove_shards(*target.devices, target.before->epoch, count_before, size());
-    }
   } catch (...) {
     error = std::current_exception();
   }
@@ -146,20 +138,12 @@ Task<ShardedBackupReport> ShardSet::backup(Devices devices, BackupOptions option
     shard.drop_snapshot(snapshot);
     co_return;
   });
-  if (!error) co_return report;
-  if (options.since && target.before->state == Manifest::State::whole) {
-    try {
-      const bool unchanged = co_await is_as_before(target);
-      if (unchanged) {
-        manifest.state = Manifest::State::whole;
-        manifest.shards = target.before->shards;
-        co_await write_manifest(*target.manifest_device, manifest);
-      }
-    } catch (const std::exception&) {
-      // The first error is thrown.
-    }
+  if (error) {
+    co_await put_back(*target.devices, *target.manifest_device, replaced, manifest.sequence);
+    std::rethrow_exception(error);
   }
-  std::rethrow_exception(error);
+  if (target.before) co_await remove_shards(*target.devices, target.before->epoch, size());
+  co_return report;
 }
 
 Task<BackupReport> Shard::backup(std::uint64_t snapshot, std::unique_ptr<BlockDevice> target, BackupOptions options) {
@@ -168,7 +152,6 @@ Task<BackupReport> Shard::backup(std::uint64_t snapshot, std::unique_ptr<BlockDe
       .backup(std::move(target), options, PartitionAccess::core(snapshots_.at(snapshot)));
 }
 
-// Shard after shard, so that the observer is called by one at a time.
 Task<SalvageReport> ShardSet::salvage(Devices damaged, DamageObserver on_damage) {
   const auto self = shared_from_this();
   Manifest manifest;
@@ -181,16 +164,37 @@ Task<SalvageReport> ShardSet::salvage(Devices damaged, DamageObserver on_damage)
         manifest.points != routing_.points()) {
       throw Error(
           Errc::invalid_argument,
-          fmt::format("{}: the store has {} shards and routes keys otherwise than the one that its entries shall go "
-                      "to, with {}; create that one as this one is",
+          fmt::format("{}: the store has {} shards and routes keys otherwise than the one that its entries shall "
+                      "go to, with {}; create that one as this one is",
                       device->name(), manifest.shards.size(), size()));
     }
   }
+  WritesHeldOff held;
+  SalvageReport sum;
+  std::exception_ptr error;
+  try {
+    co_await hold_all_off(held);
+    co_await require_loadable();
+    sum = co_await salvage_shards(*damaged, manifest.epoch, on_damage);
+    co_await recover(false);
+    auto flush = [](Shard& shard) { return shard.partition().flush(); };
+    co_await on_all(flush);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  co_await let_writes_in(held);
+  if (error) std::rethrow_exception(error);
+  co_return sum;
+}
+
+// Shard after shard, so that the observer is called by one at a time.
+Task<SalvageReport> ShardSet::salvage_shards(const ShardDevices& damaged, std::uint32_t epoch,
+                                             const DamageObserver& on_damage) {
   SalvageReport sum;
   for (const std::unique_ptr<Shard>& shard : shards_) {
-    const ShardPlace place{shard->index, size(), manifest.epoch};
+    const ShardPlace place{shard->index, size(), epoch};
     auto save = [&shard = *shard, place, &damaged, &on_damage]() -> Task<SalvageReport> {
-      const auto device = co_await damaged->open_shard(place, Access::read_only, false);
+      const auto device = co_await damaged.open_shard(place, Access::read_only, false);
       const std::string name = device->name();
       const DamageObserver tell = [&](const std::string& what) { on_damage(name + ": " + what); };
       co_return co_await store::salvage(*device, shard.partition(), tell);
@@ -202,9 +206,6 @@ Task<SalvageReport> ShardSet::salvage(Devices damaged, DamageObserver on_damage)
     sum.log_entries += one.log_entries;
     sum.damages += one.damages;
   }
-  co_await recover(false);
-  auto flush = [](Shard& shard) { return shard.partition().flush(); };
-  co_await on_all(flush);
   co_return sum;
 }
 

@@ -180,7 +180,7 @@ Manifest decode_manifest(std::span<const std::byte> slot, const std::string& dev
   if (header.shards > kMaxShards || header.points > kMaxShards) {
     whole.fail(fmt::format("{} shards and {} split points", header.shards, header.points));
   }
-  if (header.state > static_cast<std::uint32_t>(Manifest::State::updating)) {
+  if (header.state > static_cast<std::uint32_t>(Manifest::State::copying)) {
     whole.fail(fmt::format("state {}", header.state));
   }
   Reader reader(text.subspan(sizeof header), device);
@@ -220,12 +220,20 @@ monterey::Task<std::optional<Manifest>> read_manifest(BlockDevice& device) {
 
 monterey::Task<> write_manifest(BlockDevice& device, Manifest& manifest) {
   ++manifest.sequence;
-  std::vector<std::byte> text = encode_manifest(manifest);
-  text.resize(blocks_for(text.size()) * kPageBytes);
-  co_await device.grow(kManifestBlocks);
-  const std::uint64_t first = manifest.sequence % 2 * kSlotBlocks;
-  co_await device.write(PageNo(static_cast<std::uint32_t>(first)), text, monterey::IoClass::foreground);
-  co_await device.sync();
+  std::exception_ptr error;
+  try {
+    std::vector<std::byte> text = encode_manifest(manifest);
+    text.resize(blocks_for(text.size()) * kPageBytes);
+    co_await device.grow(kManifestBlocks);
+    const std::uint64_t first = manifest.sequence % 2 * kSlotBlocks;
+    co_await device.write(PageNo(static_cast<std::uint32_t>(first)), text, monterey::IoClass::foreground);
+    co_await device.sync();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  if (!error) co_return;
+  --manifest.sequence;  // the next write goes to the same slot again: the other one is the one that is whole
+  std::rethrow_exception(error);
 }
 
 }  // namespace store::detail

@@ -24,6 +24,7 @@ struct Manifest {
     making,    // the store: it is none, and may be made anew
     loading,   // an empty store in bulk: what is there of it goes
     updating,  // a copy, by an increment: it is no store until that was run again
+    copying,   // a backup is being made: it is no store, and may be made again
   };
 
   std::uint64_t sequence = 0;  // of writes of the manifest

@@ -49,7 +49,7 @@ Task<std::uint64_t> ShardSet::reshard(Devices devices, ShardedOptions options, R
   options.router = Router();
   options.shards = 0;
   const std::shared_ptr<ShardSet> from = co_await open(devices, options, OpenOptions{});
-  co_await from->remove_shards_before();
+  co_await from->remove_leftovers();
   if (routing == from->routing()) {
     co_await from->close();
     co_return 0;
@@ -65,8 +65,8 @@ Task<std::uint64_t> ShardSet::reshard(Devices devices, ShardedOptions options, R
   }
   if (error) {
     co_await to->drop_all();
+    co_await remove_shards(*devices, to->manifest_.epoch);
     try {
-      co_await remove_shards(*devices, to->manifest_.epoch, to->size());
       co_await from->close();
     } catch (const std::exception&) {
       // The first error is thrown.
@@ -77,7 +77,7 @@ Task<std::uint64_t> ShardSet::reshard(Devices devices, ShardedOptions options, R
   to->manifest_.sequence = from->manifest_.sequence;
   co_await write_manifest(*from->manifest_device_, to->manifest_);
   co_await from->drop_all();
-  co_await remove_shards(*devices, from->manifest_.epoch, from->size());
+  co_await remove_shards(*devices, from->manifest_.epoch);
   co_return copied;
 }
 
@@ -112,9 +112,10 @@ Task<std::uint64_t> ShardSet::copy_all_of(ShardSet& from, ReshardObserver observ
   co_return copied;
 }
 
-// What a crash has left of the shards before these.
-Task<> ShardSet::remove_shards_before() {
-  if (manifest_.epoch > 0) co_await remove_shards(*devices_, manifest_.epoch - 1, kMaxShards);
+// What a crash has left of the shards before these, and of copies.
+Task<> ShardSet::remove_leftovers() {
+  if (manifest_.epoch > 0) co_await remove_shards(*devices_, manifest_.epoch - 1);
+  co_await remove_shards(*devices_, manifest_.epoch + 1);
 }
 
 }  // namespace store::detail

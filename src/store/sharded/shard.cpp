@@ -99,16 +99,15 @@ monterey::Task<> Shard::get_many_copies(std::uint64_t snapshot, std::span<const 
   const ReadSource from = source(snapshot);
   const View* const view = from.snapshot != nullptr ? &*from.snapshot->view() : nullptr;
   views->assign(keys.size(), std::nullopt);
+  PinnedValues values;  // of which the views are, if they had to be read
   if (!from.partition->try_view_many(keys, view, *views)) {
-    const PinnedValues values = co_await get_many(snapshot, keys);
-    views->assign(keys.size(), std::nullopt);
+    values = co_await get_many(snapshot, keys);
+    views->assign(keys.size(), std::nullopt);  // others have used it meanwhile
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (values[i]) (*views)[i] = values[i]->view();
     }
-    into->copy(*views);  // of `values`
-  } else {
-    into->copy(*views);
   }
+  into->copy(*views);
 }
 
 monterey::Task<> Shard::acknowledge() {

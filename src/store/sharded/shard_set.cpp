@@ -200,8 +200,54 @@ Task<> ShardSet::require_replaceable_shard(Shard& shard, CreateOptions create) {
   co_await require_replaceable(*device, create);
 }
 
-Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned end, unsigned first) {
-  for (unsigned i = first; i < end; ++i) co_await devices.remove_shard({i, end, epoch});
+Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned first) {
+  for (unsigned i = first; i < kMaxShards; ++i) {
+    try {
+      co_await devices.remove_shard({i, kMaxShards, epoch});
+    } catch (const Error&) {
+      // It takes room, and the next that makes or divides the store tries again.
+    }
+  }
+}
+
+Task<std::vector<std::string>> ShardSet::look_at_shards(const ShardDevices& devices, std::uint32_t epoch) {
+  auto look = [this, &devices, epoch](Shard& shard) -> Task<std::string> {
+    const ShardPlace place{shard.index, size(), epoch};
+    std::string text;
+    try {
+      const auto device = co_await devices.open_shard(place, ShardDevices::Access::read_only, false);
+      const MetaSlots slots = co_await read_meta_slots(*device);
+      for (const auto& candidate : slots.candidates) {
+        text += fmt::format("{} {} ", uuid_text(candidate.meta.uuid), candidate.meta.generation.value);
+      }
+    } catch (const Error& error) {
+      text = error.what();
+    }
+    co_return text;
+  };
+  co_return co_await on_all(look);
+}
+
+Task<ShardSet::Replaced> ShardSet::look_at_replaced(const ShardDevices& devices, std::optional<Manifest> manifest) {
+  Replaced replaced;
+  // With another number of shards they may lie elsewhere.
+  if (!manifest || manifest->shards.size() != size()) co_return replaced;
+  replaced.shards = co_await look_at_shards(devices, manifest->epoch);
+  replaced.manifest = std::move(manifest);
+  co_return replaced;
+}
+
+Task<> ShardSet::put_back(const ShardDevices& devices, BlockDevice& manifest_device, Replaced replaced,
+                          std::uint64_t sequence) {
+  if (!replaced.manifest) co_return;
+  try {
+    const std::vector<std::string> now = co_await look_at_shards(devices, replaced.manifest->epoch);
+    if (now != replaced.shards) co_return;
+    replaced.manifest->sequence = sequence;
+    co_await write_manifest(manifest_device, *replaced.manifest);
+  } catch (const std::exception&) {
+    // The error that led here is thrown.
+  }
 }
 
 Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions options, CreateOptions create) {
@@ -229,22 +275,36 @@ Task<std::shared_ptr<ShardSet>> ShardSet::create(Devices devices, ShardedOptions
   if (before) self->manifest_.sequence = before->sequence;
   self->manifest_.routing = self->routing_.kind();
   self->manifest_.points = self->routing_.points();
-  // What a crash leaves of it from here on may be made anew.
-  self->manifest_.state = Manifest::State::making;
-  co_await self->record(std::vector<Manifest::Shard>(self->size()));
+  const Replaced replaced = co_await self->look_at_replaced(*devices, before);
   create.overwrite = true;
-  auto create_one = [set = self.get(), create](Shard& shard) { return set->create_shard(shard, create); };
-  std::vector<Manifest::Shard> shards = co_await self->on_all(create_one);
-  self->manifest_.state = Manifest::State::whole;
-  co_await self->record(std::move(shards));
-  if (before) {
-    const auto count_before = static_cast<unsigned>(before->shards.size());
-    co_await remove_shards(*devices, before->epoch, count_before, self->size());
+  std::exception_ptr error;
+  try {
+    // What a crash leaves of it from here on may be made anew.
+    self->manifest_.state = Manifest::State::making;
+    co_await self->record(std::vector<Manifest::Shard>(self->size()));
+    auto create_one = [set = self.get(), create](Shard& shard) { return set->create_shard(shard, create); };
+    std::vector<Manifest::Shard> shards = co_await self->on_all(create_one);
+    self->manifest_.state = Manifest::State::whole;
+    co_await self->record(std::move(shards));
+  } catch (...) {
+    error = std::current_exception();
   }
+  if (error) {
+    co_await self->drop_all();
+    co_await self->put_back(*devices, *self->manifest_device_, replaced, self->manifest_.sequence);
+    std::rethrow_exception(error);
+  }
+  if (before) co_await remove_shards(*devices, before->epoch, self->size());
   co_return self;
 }
 
 namespace {
+
+[[noreturn]] void throw_cut_off_creation(const BlockDevice& device) {
+  throw Error(Errc::not_a_store, device.name() +
+                                     ": the store was being made when that was cut off; create it anew, with "
+                                     "the number of shards or the split points that it shall have");
+}
 
 // Of a store that can be opened. Errors: not_a_store.
 Task<Manifest> require_manifest(BlockDevice& device) {
@@ -252,8 +312,9 @@ Task<Manifest> require_manifest(BlockDevice& device) {
   if (!manifest) {
     throw Error(Errc::not_a_store, device.name() + ": not a sharded store: its manifest is empty; create one first");
   }
-  if (manifest->state == Manifest::State::making) {
-    throw Error(Errc::not_a_store, device.name() + ": the store was being made when that was cut off; create it anew");
+  if (manifest->state == Manifest::State::making) throw_cut_off_creation(device);
+  if (manifest->state == Manifest::State::copying) {
+    throw Error(Errc::not_a_store, device.name() + ": a backup into it was cut off; run it again");
   }
   if (manifest->state == Manifest::State::updating) {
     throw Error(Errc::not_a_store, device.name() +
@@ -267,11 +328,15 @@ Task<Manifest> require_manifest(BlockDevice& device) {
 
 Task<ShardedLayout> ShardSet::layout(Devices devices) {
   const auto device = co_await devices->open_manifest(ShardDevices::Access::read_only, false);
-  Manifest manifest = co_await require_manifest(*device);
+  std::optional<Manifest> manifest = co_await read_manifest(*device);
+  if (!manifest) {
+    throw Error(Errc::not_a_store, device->name() + ": not a sharded store: its manifest is empty; create one first");
+  }
+  if (manifest->state == Manifest::State::making) throw_cut_off_creation(*device);
   ShardedLayout layout;
-  layout.shards = static_cast<unsigned>(manifest.shards.size());
-  layout.routing = manifest.routing;
-  layout.points = std::move(manifest.points);
+  layout.shards = static_cast<unsigned>(manifest->shards.size());
+  layout.routing = manifest->routing;
+  layout.points = std::move(manifest->points);
   co_return layout;
 }
 

@@ -26,8 +26,8 @@
 namespace store::detail {
 
 std::string text_of(const std::exception_ptr& error);
-// Gives up the devices of shards from number `first` to before `end`.
-monterey::Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned end, unsigned first = 0);
+// Gives up the devices of shards from number `first` on, as many as there can be. What cannot be given up stays.
+monterey::Task<> remove_shards(const ShardDevices& devices, std::uint32_t epoch, unsigned first = 0);
 // Of a new store. Errors: invalid_argument.
 Routing new_routing(const ShardedOptions& options);
 
@@ -148,6 +148,7 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
   };
   monterey::Task<> hold_batches_off(std::size_t units, WritesHeldOff& held);
   monterey::Task<> hold_writes_off(std::vector<unsigned> indices, WritesHeldOff& held);
+  monterey::Task<> hold_all_off(WritesHeldOff& held);
   monterey::Task<> let_writes_in(WritesHeldOff& held);
 
   monterey::Task<> write_across(Parts& parts);
@@ -157,13 +158,26 @@ class ShardSet : public std::enable_shared_from_this<ShardSet> {
                                      const std::vector<bool>& failed_to_look);
   static monterey::Task<> clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder inside, BatchId id,
                                    unsigned first, std::vector<unsigned> others);
+  monterey::Task<SalvageReport> salvage_shards(const ShardDevices& damaged, std::uint32_t epoch,
+                                               const DamageObserver& on_damage);
+  monterey::Task<> require_loadable();
   monterey::Task<std::uint64_t> load_empty(AnyBulkSource& source);
   monterey::Task<> empty_all();
 
   monterey::Task<std::uint64_t> copy_all_of(ShardSet& from, ReshardObserver observer);
-  monterey::Task<> remove_shards_before();
+  monterey::Task<> remove_leftovers();
   monterey::Task<> drop_all();
   ShardPlace place_of(const Shard& shard) const { return {shard.index, size(), manifest_.epoch}; }
+  // A store that is about to be replaced or changed on these devices: its manifest, and what its shards say of themselves.
+  struct Replaced {
+    std::optional<Manifest> manifest;
+    std::vector<std::string> shards;
+  };
+  monterey::Task<Replaced> look_at_replaced(const ShardDevices& devices, std::optional<Manifest> manifest);
+  // Writes its manifest again, over the one of this sequence, if none of its shards was changed. Does not throw.
+  monterey::Task<> put_back(const ShardDevices& devices, BlockDevice& manifest_device, Replaced replaced,
+                            std::uint64_t sequence);
+  monterey::Task<std::vector<std::string>> look_at_shards(const ShardDevices& devices, std::uint32_t epoch);
   monterey::Task<> require_replaceable_shard(Shard& shard, CreateOptions create);
   monterey::Task<Manifest::Shard> create_shard(Shard& shard, CreateOptions create);
   monterey::Task<Manifest::Shard> open_shard(Shard& shard, OpenOptions open);

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <exception>
 #include <map>
+#include <numeric>
 #include <set>
 #include <store/error.hpp>
 #include <utility>
@@ -272,16 +273,16 @@ bool is_abortion(const std::exception_ptr& error) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 Task<bool> is_failed(Shard& shard) { co_return shard.is_failed(); }
 
-Task<std::vector<Shard::Unfinished>> look_for_unfinished(Shard& shard) {
+Task<std::vector<Shard::Unfinished>> look_for_unfinished(Shard& shard, unsigned shards) {
   std::vector<Shard::Unfinished> list;
   try {
     list = co_await shard.unfinished();
+    for (const Shard::Unfinished& one : list) {
+      if (!one.is_decision && one.coordinator >= shards)
+        throw_bad_own(shard.name, "its coordinator is a shard that there is not");
+    }
   } catch (const Error& error) {
     if (error.errc() == Errc::aborted) throw;
     shard.fail(
@@ -390,6 +391,13 @@ Task<> ShardSet::hold_writes_off(std::vector<unsigned> indices, WritesHeldOff& h
   }
 }
 
+Task<> ShardSet::hold_all_off(WritesHeldOff& held) {
+  std::vector<unsigned> all(size());
+  std::iota(all.begin(), all.end(), 0u);
+  co_await hold_batches_off(Shard::kAllWrites, held);
+  co_await hold_writes_off(std::move(all), held);
+}
+
 Task<> ShardSet::let_writes_in(WritesHeldOff& held) {
   for (const unsigned index : held.shards) {
     auto let_in = [&shard = *shards_[index]]() -> Task<> {
@@ -486,32 +494,31 @@ Task<> ShardSet::clean_up(std::shared_ptr<ShardSet> self, monterey::Gate::Holder
 
 // A shard that cannot be finished fails alone. It is as it was then, and so are the decisions that it may wait for: the next open tries again.
 Task<> ShardSet::recover(bool read_only) {
-  auto look = [](Shard& shard) { return look_for_unfinished(shard); };
+  auto look = [count = size()](Shard& shard) { return look_for_unfinished(shard, count); };
   const auto lists = co_await on_all(look);
+  const std::vector<bool> failed_to_look = co_await on_all(is_failed);
   std::vector<std::set<BatchId>> decided(size());
-  for (unsigned index = 0; index < size(); ++index) {
-    for (const Shard::Unfinished& one : lists[index]) {
-      if (one.is_decision) decided[index].insert(one.id);
-    }
-  }
   bool any = false;
-  bool any_to_apply = false;
   for (unsigned index = 0; index < size(); ++index) {
     for (const Shard::Unfinished& one : lists[index]) {
       any = true;
-      if (one.is_decision) continue;
-      if (one.coordinator >= size())
-        throw_bad_own(shards_[index]->name, "its coordinator is a shard that there is not");
-      any_to_apply = any_to_apply || decided[one.coordinator].contains(one.id);
+      if (one.is_decision) decided[index].insert(one.id);
     }
   }
-  if (!any || (read_only && !any_to_apply)) co_return;
+  if (!any) co_return;
+  auto must_finish = [&](const Shard::Unfinished& one) {
+    return !one.is_decision && (failed_to_look[one.coordinator] || decided[one.coordinator].contains(one.id));
+  };
   if (read_only) {
-    throw Error(Errc::read_only, fmt::format("{}: batches across shards wait to be finished since a crash; open the "
-                                             "store for writing once",
-                                             shards_[0]->name));
+    for (const auto& list : lists) {
+      if (std::ranges::none_of(list, must_finish)) continue;
+      throw Error(Errc::read_only,
+                  fmt::format("{}: batches across shards wait to be finished since a crash; open the store for writing "
+                              "once",
+                              shards_[0]->name));
+    }
+    co_return;
   }
-  const std::vector<bool> failed_to_look = co_await on_all(is_failed);
   auto finish = [this, &lists, &decided, &failed_to_look](Shard& shard) {
     return finish_unfinished(shard, lists[shard.index], decided, failed_to_look);
   };

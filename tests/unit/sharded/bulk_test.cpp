@@ -128,6 +128,35 @@ TEST(ShardedBulkLoad, WhatIsWrongLeavesTheStoreEmpty) {
   });
 }
 
+TEST(ShardedBulkLoad, AStoreThatTakesNoWritesRefuses) {
+  auto disks = std::make_shared<MemShards>(kShards);
+  run([&]() -> Task<> {
+    {
+      auto db = co_await ShardedStore::create(disks, small_options(kShards));
+      co_await db.close();
+    }
+    Numbers source(10);
+    const OpenOptions read_only{.read_only = true};
+    auto reader = co_await ShardedStore::open(disks, small_options(kShards), read_only);
+    EXPECT_EQ(co_await error_of(discard(reader.bulk_load(source))), Errc::read_only);
+    const auto value = co_await reader.get("a");  // it serves on
+    EXPECT_FALSE(value.has_value());
+    co_await reader.close();
+
+    // The manifest cannot be written: nothing was begun, and nothing is left of it.
+    auto db = co_await ShardedStore::open(disks, small_options(kShards));
+    disks->manifest->inject({.op = DeviceOp::sync});
+    EXPECT_EQ(co_await error_of(discard(db.bulk_load(source))), Errc::io_error);
+    co_await db.put("a", "1");
+    const auto crashed = disks->copy();
+    co_await db.close();
+    auto again = co_await ShardedStore::open(crashed, small_options(kShards));
+    const auto kept = co_await again.get("a");
+    EXPECT_EQ(kept, "1") << "what was written behind it is not taken for a part of it";
+    co_await again.close();
+  });
+}
+
 // One shard has no room: the others give back what they have committed.
 TEST(ShardedBulkLoad, AShardWithoutRoomStopsAll) {
   auto disks = std::make_shared<MemShards>(kShards);

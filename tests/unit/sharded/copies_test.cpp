@@ -126,8 +126,9 @@ TEST(ShardedBackup, IsOfOneMoment) {
     co_await db.backup(copies);
     co_await write_both("now");
     const unsigned late = db.shard_of(keys.second);
+    int openings = 0;  // the first one is to look whether it may be
     const auto write_first = [&](unsigned shard) -> Task<> {
-      if (shard == late) co_await write_both("later");
+      if (shard == late && ++openings == 2) co_await write_both("later");
     };
     const auto target = std::make_shared<ToldOfOpening>(copies, write_first);
     co_await db.backup(target, kIncrement);
@@ -169,6 +170,59 @@ TEST(ShardedBackup, AnIncrementThatIsCutOffIsRunAgain) {
   });
 }
 
+// One shard of the copy was written to since: it refuses, and nothing of the others is changed.
+TEST(ShardedBackup, AnIncrementThatOneShardRefusesLeavesTheCopy) {
+  auto disks = std::make_shared<MemShards>(kShards);
+  auto copies = std::make_shared<MemShards>(kShards);
+  run([&]() -> Task<> {
+    auto db = co_await ShardedStore::create(disks, small_options(kShards));
+    Model model;
+    co_await put_all(db, 0, 500, "first", model);
+    co_await db.backup(copies);
+    {
+      auto copy = co_await ShardedStore::open(copies, small_options(kShards));
+      co_await copy.put("own", "entry");
+      model["own"] = "entry";
+      co_await copy.close();
+    }
+    Model more;
+    co_await put_all(db, 0, 500, "second", more);
+    EXPECT_EQ(co_await error_of(discard(db.backup(copies, kIncrement))), Errc::invalid_argument);
+    EXPECT_EQ(co_await contents_on(copies->copy()), model);
+    co_await db.close();
+  });
+}
+
+TEST(ShardedBackup, OverwritingThatFailsAtOnceLeavesTheCopy) {
+  auto disks = std::make_shared<MemShards>(kShards);
+  auto copies = std::make_shared<MemShards>(kShards);
+  run([&]() -> Task<> {
+    auto db = co_await ShardedStore::create(disks, small_options(kShards));
+    Model old;
+    co_await put_all(db, 0, 100, "first", old);
+    co_await db.backup(copies);
+    Model model;
+    co_await put_all(db, 0, 5000, std::string(200, 'x'), model);
+    for (const auto& disk : copies->disks) disk->set_capacity_blocks(disk->size_blocks());
+    const BackupOptions overwrite{.overwrite = true};
+    EXPECT_EQ(co_await error_of(discard(db.backup(copies, overwrite))), Errc::no_space);
+    for (const auto& disk : copies->disks) disk->set_capacity_blocks(1u << 16);
+    EXPECT_EQ(co_await contents_on(copies->copy()), old);
+
+    // One that had begun is no store, and is not taken for one that was to be created.
+    copies->disks[1]->inject({.op = DeviceOp::write, .skip = 3, .times = 1000});
+    EXPECT_EQ(co_await error_of(discard(db.backup(copies, overwrite))), Errc::io_error);
+    copies->disks[1]->clear_faults();
+    std::string what;
+    EXPECT_EQ(co_await error_of(discard(ShardedStore::open_or_create(copies, small_options(kShards))), &what),
+              Errc::not_a_store);
+    EXPECT_THAT(what, HasSubstr("run it again"));
+    co_await db.backup(copies);
+    EXPECT_EQ(co_await contents_on(copies->copy()), model);
+    co_await db.close();
+  });
+}
+
 TEST(ShardedSalvage, TakesWhatCanBeReadOfEachShard) {
   auto disks = std::make_shared<MemShards>(kShards);
   run([&]() -> Task<> {
@@ -191,6 +245,7 @@ TEST(ShardedSalvage, TakesWhatCanBeReadOfEachShard) {
     EXPECT_EQ(report.damages, damages.size());
     for (const std::string& damage : damages) EXPECT_THAT(damage, HasSubstr("disk1"));
     EXPECT_EQ(co_await contents_of(into), model);
+    EXPECT_EQ(co_await error_of(discard(salvage(disks, into, tell))), Errc::invalid_argument) << "it is not empty";
     co_await into.close();
 
     ShardedOptions two = small_options(2);

@@ -74,6 +74,25 @@ TEST(Manifest, OfANewerFormatIsRefused) {
   }
 }
 
+// A write that fails is tried again in the same slot: the other one has the newest that is whole.
+TEST(Manifest, AFailedWriteLeavesTheOtherSlotAlone) {
+  test::on_core([]() -> Task<> {
+    auto disk = std::make_shared<MemDisk>();
+    MemBlockDevice device(disk);
+    Manifest manifest = sample();
+    co_await write_manifest(device, manifest);
+    disk->inject({.op = test::DeviceOp::write});
+    EXPECT_EQ(co_await test::error_of(write_manifest(device, manifest)), Errc::io_error);
+    // The next one is torn.
+    manifest.points[0] = "h";
+    co_await write_manifest(device, manifest);
+    std::ranges::fill(disk->block(PageNo(manifest.sequence % 2 * 512)), std::byte{0xee});
+    const std::optional<Manifest> found = co_await read_manifest(device);
+    EXPECT_TRUE(found.has_value());
+    if (found) expect_same(*found, sample());
+  });
+}
+
 TEST(Manifest, OneSlotIsAlwaysWhole) {
   test::on_core([]() -> Task<> {
     auto disk = std::make_shared<MemDisk>(MemDisk::Options{.capacity_blocks = kManifestBlocks});

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,21 @@ TEST(Reshard, KeepsAllEntries) {
     EXPECT_THAT(layout.points, ElementsAre(middle));
     EXPECT_EQ(co_await contents_on(files, 2), model);
     EXPECT_THAT(names_in(directory), ElementsAre("manifest", "shard-0000.2", "shard-0001.2"));
+  });
+}
+
+// What a call that was killed has left goes with the next one, however that divides the store.
+TEST(Reshard, LeftoversGo) {
+  const test::TempDir temp;
+  const std::string directory = temp.path() + "/db";
+  run([&]() -> Task<> {
+    const auto files = shard_files(directory);
+    const Model model = co_await make_store(files, 2, 50);
+    for (const char* name : {"/shard-0000.1", "/shard-0004.1"}) std::ofstream(directory + name) << "left over";
+    const std::uint64_t copied = co_await ShardedStore::reshard(files, small_options(2));
+    EXPECT_EQ(copied, 0u);
+    EXPECT_THAT(names_in(directory), ElementsAre("manifest", "shard-0000", "shard-0001"));
+    EXPECT_EQ(co_await contents_on(files, 2), model);
   });
 }
 

@@ -387,6 +387,25 @@ TEST(ShardedStore, RefusesKeysOfItsOwn) {
 }
 
 // One shard fails; the others serve, and it is known which.
+TEST(ShardedStore, CreatingOverAStoreThatCannotBeLeavesIt) {
+  const ShardedOptions options = small_options(2);
+  auto disks = std::make_shared<MemShards>(2);
+  run(options, [&]() -> Task<> {
+    {
+      auto db = co_await ShardedStore::create(disks, options);
+      co_await put_all(db, 0, 20, "v");
+      co_await db.close();
+    }
+    const CreateOptions overwrite{.overwrite = true};
+    ShardedOptions wrong = options;
+    wrong.partition.cache_pages = 1;
+    EXPECT_EQ(co_await error_of(discard(ShardedStore::create(disks, wrong, overwrite))), Errc::invalid_argument);
+    auto db = co_await ShardedStore::open_or_create(disks, options);
+    co_await expect_all(db, 0, 20, "v");
+    co_await db.close();
+  });
+}
+
 // Whichever block of a shard is damaged: what does not keep it from opening leaves the others serving. That it cannot be read whether
 // batches are unfinished is its own failure, and the check still says what is damaged.
 TEST(ShardedStore, ADamagedShardLeavesTheOthers) {
