@@ -84,6 +84,9 @@ expect 3 "the kernel uses $block" store create $disk --overwrite
 swapoff $block
 expect 3 'holds something that is not a store' store create $disk
 expect 0 '' store create $disk --overwrite
+begin shards
+expect 0 '2000 entries in 3 windows' nvme_power shards $disk
+expect 0 '' store create $disk --overwrite
 begin goes-away
 nvme_power vanish $disk ${STORE_TEST_NVME_POLLED:+--polled} >/tmp/out 2>&1 &
 writer=$!

@@ -3,6 +3,7 @@
 // have left them: all writes up to the last flush, and of those after it none, all, one, all but one, or any, whole or torn. Each must
 // open, be checked without a finding, and hold every acknowledged write.
 // `vanish` writes until the disk is taken away, and says what the store says then. `hold` has a window open.
+// `shards` has a sharded store in windows of the disk.
 // The log's format: Documentation/admin-guide/device-mapper/log-writes.rst of the Linux kernel.
 #include <fmt/format.h>
 
@@ -164,6 +165,50 @@ Task<> hold(std::string path, std::uint64_t first_block, std::uint64_t blocks) {
   std::fflush(stdout);
   while (std::getchar() != EOF) {
   }
+}
+
+// --- shards ---
+
+constexpr unsigned kShards = 3;
+constexpr unsigned kShardCores = 2;
+
+// Makes a store of shards in windows of the disk, opens it again, and reads what was put from both cores.
+Task<> use_shards(std::string path, ShardedOptions options, std::uint64_t* found) {
+  const CreateOptions create{.overwrite = true};
+  auto db = co_await ShardedStore::create(shard_windows(path), options, create);
+  for (std::uint64_t i = 0; i < 1'000; ++i) {
+    const std::string key = fmt::format("key{:06}", i);
+    co_await db.put(key, key);
+  }
+  co_await db.close();
+  auto again = co_await ShardedStore::open(shard_windows(path), options);
+  auto count = [again]() -> Task<std::uint64_t> {
+    std::uint64_t entries = 0;
+    auto scan = co_await again.scan("");
+    while (co_await scan.advance()) entries += scan.key() == scan.value();
+    co_return entries;
+  };
+  *found = co_await count();
+  *found += co_await monterey::call_on(1, count);
+  co_await again.close();
+}
+
+int run_shards(const std::string& path) {
+  ShardedOptions options;
+  options.shards = kShards;
+  options.partition = config();
+  std::uint64_t found = 0;
+  const auto start = [&] {
+    if (monterey::current_core() == 0) monterey::spawn(use_shards(path, options, &found));
+  };
+  monterey::Cluster::builder()
+      .cores(kShardCores)
+      .buffers(options.buffer_config(kShardCores))
+      .device_commands(true)
+      .init(start)
+      .run();
+  fmt::print("{} entries in {} windows, by two cores\n", found, kShards);
+  return 0;
 }
 
 // --- replay ---
@@ -383,8 +428,10 @@ int run(const std::vector<std::string>& arguments) {
         .run();
     return 0;
   }
+  if (arguments.size() == 2 && arguments[0] == "shards") return run_shards(arguments[1]);
   fmt::print(stderr,
              "usage: nvme_power load DEVICE OPERATIONS [--lie] | vanish DEVICE [--polled] | hold DEVICE FIRST BLOCKS | "
+             "shards DEVICE | "
              "replay LOG IMAGES SEED\n");
   return 2;
 }
