@@ -1,10 +1,11 @@
 // The blocking face of a partition, for programs without an event loop: plain calls, from any thread. A store has a thread of its own that does all
-// I/O and what runs in the background. A call that finds what it needs in memory runs on the caller's thread, under a lock that is held for
-// less than a microsecond; every other one is done by that thread, for which the caller waits.
+// I/O and what runs in the background. A call that finds what it needs in memory runs on the caller's thread, under a lock that is held
+// only for what does not wait; every other one is done by that thread, for which the caller waits.
 //
 // The verbs, their limits, their durability and their errors are those of Partition (store/partition.hpp). Besides, every call throws
-// Errc::closed in a child of fork(), which must not close the store either but may drop it, and Errc::invalid_argument on a core of a
-// monterey cluster. The store's thread blocks all signals. What was made by a store (scans, snapshots) keeps its thread going, and
+// Errc::closed in a child of fork(), which may drop the store but not open it again: its file is locked by the parent, or by what the child has
+// inherited; and Errc::invalid_argument on a core of a monterey cluster. If the store's thread fails, as when the kernel refuses its ring, each call
+// throws why. It blocks all signals that are not of its own making. What was made by a store (scans, snapshots) keeps its thread going, and
 // belongs to one thread at a time.
 #pragma once
 
@@ -30,7 +31,7 @@ struct StoreOptions {
   std::uint64_t cache_bytes = std::uint64_t{64} << 20;  // of cached pages
   WalMode wal_mode = WalMode::batched;
   std::size_t write_buffer_bytes = std::size_t{32} << 20;
-  std::uint64_t capacity_bytes = 0;  // what the file may grow to; 0: what the format allows
+  std::uint64_t capacity_bytes = 0;  // what a file may grow to; 0: what the format allows
   bool create = true;                // makes the store if there is none
 };
 
@@ -55,9 +56,12 @@ class StoreScan {
   StoreScan& operator=(StoreScan&&) noexcept;
   ~StoreScan();
 
-  // Goes to the next entry; false at the end. The entry's views are valid until the next call. Errors: those of Scan::advance().
+  // Goes to the next entry; false at the end. The entry's views are valid until the next call, or until the scan is moved. Errors: those of
+  // Scan::advance().
   bool next();
   const Entry& entry() const noexcept { return entry_; }
+  // Whether next() will return without waiting.
+  bool is_ready() const noexcept;
   // The next next() goes to the first entry at or after `key` (at or before it in reverse), within the range.
   void seek(std::string_view key);
 
@@ -136,6 +140,9 @@ class Store {
   // As Partition::get_into.
   std::optional<std::size_t> get_into(std::string_view key, std::span<std::byte> into,
                                       GetIntoOptions options = {}) const;
+  // get_into() for those that must not wait: nullopt, outside, when it would take I/O or another thread is at work in the store; then nothing is known.
+  std::optional<std::optional<std::size_t>> try_get_into(std::string_view key, std::span<std::byte> into,
+                                                         GetIntoOptions options = {}) const;
   std::vector<std::optional<std::string>> get_many(std::span<const std::string_view> keys) const;
 
   void put(std::string_view key, std::string_view value);
@@ -144,7 +151,8 @@ class Store {
                        std::optional<std::string_view> desired);
   void write(WriteBatch batch);
   void erase_range(std::string_view from, std::optional<std::string> to = std::nullopt);
-  // As Partition::bulk_load; source.next() is called on the store's own thread, one call at a time, and must not call the store.
+  // As Partition::bulk_load; source.next() is called on the store's own thread, where all other calls wait for it: it must not wait itself, nor
+  // call a blocking store.
   template <BulkSource Source>
   std::uint64_t bulk_load(Source&& source) {
     detail::BulkSourceOf<Source> any(std::forward<Source>(source));
@@ -160,7 +168,7 @@ class Store {
   void sync();
   void flush();
   CompactReport compact(CompactOptions options = {});
-  // Into a file or a namespace.
+  // Into a file; of a store on a namespace into another one, too.
   BackupReport backup(std::string target, BackupOptions options = {}) const;
   CheckReport check(CheckOptions options = {}) const;
   Stats stats() const;

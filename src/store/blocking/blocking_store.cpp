@@ -2,6 +2,8 @@
 #include <store/blocking_store.hpp>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <exception>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
@@ -18,6 +20,7 @@ namespace {
 using monterey::Task;
 
 constexpr std::size_t kMinCachePages = 64;
+constexpr std::size_t kKeysAtOnce = 16;  // of a get_many, while others wait
 // What a scan brings at once: little first, for those that end soon.
 constexpr std::size_t kFirstPieceBytes = std::size_t{4} << 10;
 constexpr std::size_t kPieceBytes = std::size_t{64} << 10;
@@ -45,13 +48,19 @@ Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileBlockDevice
 }
 
 Task<Partition> open_partition(std::string path, StoreOptions options, bool read_only) {
-  const FileBlockDeviceOptions how{.capacity_blocks = options.capacity_bytes / kPageBytes,
+  const FileBlockDeviceOptions how{.capacity_blocks = blocks_for(options.capacity_bytes),
                                    .create = options.create && !read_only,
                                    .read_only = read_only};
   std::unique_ptr<BlockDevice> device = co_await open_device(std::move(path), how);
   if (how.create) co_return co_await Partition::open_or_create(std::move(device), config_of(options));
   const OpenOptions open{.read_only = read_only};
   co_return co_await Partition::open(std::move(device), config_of(options), open);
+}
+
+// Its entries are counted where they are handed out.
+ScanOptions without_limit(ScanOptions options) {
+  options.limit = ScanOptions().limit;
+  return options;
 }
 
 std::vector<std::optional<std::string>> copies_of(const std::vector<std::optional<PinnedValue>>& values) {
@@ -87,12 +96,17 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 
   PartitionCore& partition() const { return PartitionAccess::core(*db); }
 
-  // Destroys what belongs to the core, there. Where that cannot be, in a child of fork() and on a core of a cluster, it is given up instead.
+  // Destroys what belongs to the core, there. Where that is gone, in a child of fork() or by an error, it is given up instead.
   template <class T>
   void drop_there(std::optional<T>& what) noexcept {
     if (!what) return;
+    if (!owner.is_forked() && owner.is_here()) {
+      what.reset();
+      return;
+    }
     try {
-      owner.run([&what]() -> Task<> {
+      owner.require_not_forked();
+      owner.run_anywhere([&what]() -> Task<> {
         what.reset();
         co_return;
       });
@@ -101,28 +115,48 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
     }
   }
 
-  StoreScan scan(Task<Scan> start);
+  // Errors: those of Partition::close(). Also on a core of a cluster, which then waits.
+  void close() {
+    owner.require_not_forked();
+    if (owner.is_here()) throw Error(Errc::invalid_argument, "a store cannot be closed on its own thread");
+    is_closed.store(true, std::memory_order_relaxed);
+    owner.run_anywhere([this]() -> Task<> { co_await db->close(); });
+  }
+
+  StoreScan scan(Task<Scan> start, std::uint64_t limit);
   StoreSnapshot snapshot();
 
   OwnerThread owner;
   mutable std::optional<Partition> db;
+  std::atomic<bool> is_closed{false};
 };
 
 // A scan of a partition, whose entries come in pieces.
 class StoreScanCore {
  public:
-  StoreScanCore(std::shared_ptr<StoreCore> in, Scan of) : store(std::move(in)) { scan.emplace(std::move(of)); }
+  StoreScanCore(std::shared_ptr<StoreCore> in, Scan of, std::uint64_t limit) : store(std::move(in)), left(limit) {
+    scan.emplace(std::move(of));
+  }
   StoreScanCore(const StoreScanCore&) = delete;
   StoreScanCore& operator=(const StoreScanCore&) = delete;
   ~StoreScanCore() { store->drop_there(scan); }
 
+  bool is_ready() const noexcept { return at < ends.size() || last || left == 0; }
+
   bool next(StoreScan::Entry& entry) {
     store->owner.require_usable();
+    if (store->is_closed.load(std::memory_order_relaxed)) {
+      throw Error(Errc::closed, "the scan's store is closed; open it again to scan");
+    }
+    if (left == 0) return false;
     if (at == ends.size()) {
+      if (error) std::rethrow_exception(error);
       if (last) return false;
       store->owner.run([this] { return fill(); });
+      if (ends.empty() && error) std::rethrow_exception(error);
       if (ends.empty()) return false;
     }
+    --left;
     const std::size_t begin = at == 0 ? 0 : ends[at - 1].value;
     entry.key = std::string_view(bytes).substr(begin, ends[at].key - begin);
     entry.value = std::string_view(bytes).substr(ends[at].key, ends[at].value - ends[at].key);
@@ -131,9 +165,10 @@ class StoreScanCore {
   }
 
   void seek(std::string_view key) {
-    store->owner.run([this, key]() -> Task<> { co_await scan->seek(std::string(key)); });
     forget();
     last = false;
+    error = nullptr;
+    store->owner.run([this, key]() -> Task<> { co_await scan->seek(std::string(key)); });
     piece_bytes = kFirstPieceBytes;
   }
 
@@ -150,18 +185,23 @@ class StoreScanCore {
     at = 0;
   }
 
+  // What goes wrong ends the scan, behind the entries before it.
   Task<> fill() {
     forget();
-    while (bytes.size() < piece_bytes) {
-      const bool there = co_await scan->advance();
-      if (!there) {
-        last = true;
-        break;
+    try {
+      while (bytes.size() < piece_bytes && ends.size() < left) {
+        const bool there = co_await scan->advance();
+        if (!there) {
+          last = true;
+          break;
+        }
+        bytes.append(scan->key());
+        const std::size_t key_end = bytes.size();
+        bytes.append(scan->value());
+        ends.push_back({key_end, bytes.size()});
       }
-      bytes.append(scan->key());
-      const std::size_t key_end = bytes.size();
-      bytes.append(scan->value());
-      ends.push_back({key_end, bytes.size()});
+    } catch (...) {
+      error = std::current_exception();
     }
     piece_bytes = kPieceBytes;
   }
@@ -172,12 +212,14 @@ class StoreScanCore {
   std::vector<Ends> ends;
   std::size_t at = 0;
   std::size_t piece_bytes = kFirstPieceBytes;
-  bool last = false;
+  std::uint64_t left;        // entries up to the limit
+  bool last = false;         // there are none behind them
+  std::exception_ptr error;  // what came behind them
 };
 
-StoreScan StoreCore::scan(Task<Scan> start) {
+StoreScan StoreCore::scan(Task<Scan> start, std::uint64_t limit) {
   Scan begun = owner.run([&start]() -> Task<Scan> { co_return co_await std::move(start); });
-  return StoreScan(std::make_unique<StoreScanCore>(shared_from_this(), std::move(begun)));
+  return StoreScan(std::make_unique<StoreScanCore>(shared_from_this(), std::move(begun), limit));
 }
 
 }  // namespace detail
@@ -189,6 +231,7 @@ StoreScan::StoreScan(StoreScan&&) noexcept = default;
 StoreScan& StoreScan::operator=(StoreScan&&) noexcept = default;
 StoreScan::~StoreScan() = default;
 
+bool StoreScan::is_ready() const noexcept { return core_ && core_->is_ready(); }
 bool StoreScan::next() {
   if (!core_) throw Error(Errc::closed, "the scan is empty: it was moved from");
   return core_->next(entry_);
@@ -250,20 +293,23 @@ template <class Source>
 std::vector<std::optional<std::string>> get_many_from(detail::StoreCore& store, Source& source, const View* view,
                                                       std::span<const std::string_view> keys) {
   store.owner.require_usable();
-  {
-    std::vector<std::optional<std::string_view>> views(keys.size());
+  std::vector<std::optional<std::string>> values(keys.size());
+  std::array<std::optional<std::string_view>, kKeysAtOnce> views;
+  std::size_t done = 0;
+  while (done < keys.size()) {
+    const auto some = keys.subspan(done, std::min(kKeysAtOnce, keys.size() - done));
+    views.fill(std::nullopt);
     const detail::OwnerThread::Inside inside(store.owner);
-    if (store.partition().try_view_many(keys, view, views)) {
-      std::vector<std::optional<std::string>> values(keys.size());
-      for (std::size_t i = 0; i < views.size(); ++i) {
-        if (views[i]) values[i].emplace(*views[i]);
-      }
-      return values;
+    if (!store.partition().try_view_many(some, view, std::span(views).first(some.size()))) break;
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      if (views[i]) values[done + i].emplace(*views[i]);
     }
+    done += some.size();
   }
+  if (done == keys.size()) return values;
   return store.owner.run([&]() -> Task<std::vector<std::optional<std::string>>> {
-    const auto values = co_await source.get_many(keys);
-    co_return copies_of(values);
+    const auto found = co_await source.get_many(keys);
+    co_return copies_of(found);
   });
 }
 
@@ -293,19 +339,24 @@ std::vector<std::optional<std::string>> StoreSnapshot::get_many(std::span<const 
 StoreScan StoreSnapshot::scan(std::string_view from, std::optional<std::string> to, ScanOptions options) const {
   Held& held = require(held_);
   held.store->owner.require_usable();
-  return held.store->scan(held.snapshot->scan(std::string(from), std::move(to), options));
+  return held.store->scan(held.snapshot->scan(std::string(from), std::move(to), without_limit(options)), options.limit);
 }
 StoreScan StoreSnapshot::scan_prefix(std::string_view prefix, ScanOptions options) const {
   Held& held = require(held_);
   held.store->owner.require_usable();
-  return held.store->scan(held.snapshot->scan_prefix(std::string(prefix), options));
+  return held.store->scan(held.snapshot->scan_prefix(std::string(prefix), without_limit(options)), options.limit);
 }
 
 // --- the store ---
 
 Store::Store(std::shared_ptr<detail::StoreCore> core) : core_(std::move(core)) {}
 Store::Store(Store&&) noexcept = default;
-Store& Store::operator=(Store&&) noexcept = default;
+Store& Store::operator=(Store&& other) noexcept {
+  if (this == &other) return *this;
+  const Store closed(std::move(*this));
+  core_ = std::move(other.core_);
+  return *this;
+}
 
 Store Store::open(std::string path, StoreOptions options) {
   return Store(detail::StoreCore::open(std::move(path), options, false));
@@ -315,9 +366,9 @@ Store Store::open_read_only(std::string path, StoreOptions options) {
 }
 
 Store::~Store() {
-  if (!core_ || core_->owner.is_forked()) return;
+  if (!core_) return;
   try {
-    close();
+    core_->close();
   } catch (const std::exception&) {
     // It was closed, or nobody is told.
   }
@@ -328,10 +379,17 @@ detail::StoreCore& Store::core() const {
   return *core_;
 }
 
-std::optional<std::string> Store::get(std::string_view key) const { return get_from(core(), *core_->db, nullptr, key); }
-bool Store::contains(std::string_view key) const { return contains_in(core(), *core_->db, nullptr, key); }
+std::optional<std::string> Store::get(std::string_view key) const {
+  detail::StoreCore& store = core();
+  return get_from(store, *store.db, nullptr, key);
+}
+bool Store::contains(std::string_view key) const {
+  detail::StoreCore& store = core();
+  return contains_in(store, *store.db, nullptr, key);
+}
 std::vector<std::optional<std::string>> Store::get_many(std::span<const std::string_view> keys) const {
-  return get_many_from(core(), *core_->db, nullptr, keys);
+  detail::StoreCore& store = core();
+  return get_many_from(store, *store.db, nullptr, keys);
 }
 std::optional<std::size_t> Store::get_into(std::string_view key, std::span<std::byte> into,
                                            GetIntoOptions options) const {
@@ -344,6 +402,15 @@ std::optional<std::size_t> Store::get_into(std::string_view key, std::span<std::
   }
   return store.owner.run(
       [&]() -> Task<std::optional<std::size_t>> { co_return co_await store.db->get_into(key, into, options); });
+}
+std::optional<std::optional<std::size_t>> Store::try_get_into(std::string_view key, std::span<std::byte> into,
+                                                              GetIntoOptions options) const {
+  detail::StoreCore& store = core();
+  store.owner.require_usable();
+  std::optional<std::size_t> size;
+  const detail::OwnerThread::Inside inside(store.owner, std::try_to_lock);
+  if (!inside.entered() || !store.partition().try_get_into(key, nullptr, into, options, size)) return std::nullopt;
+  return size;
 }
 
 void Store::put(std::string_view key, std::string_view value) {
@@ -387,11 +454,11 @@ std::uint64_t Store::bulk_load_from(detail::AnyBulkSource& source) {
 
 StoreScan Store::scan(std::string_view from, std::optional<std::string> to, ScanOptions options) const {
   core().owner.require_usable();
-  return core_->scan(core_->db->scan(std::string(from), std::move(to), options));
+  return core_->scan(core_->db->scan(std::string(from), std::move(to), without_limit(options)), options.limit);
 }
 StoreScan Store::scan_prefix(std::string_view prefix, ScanOptions options) const {
   core().owner.require_usable();
-  return core_->scan(core_->db->scan_prefix(std::string(prefix), options));
+  return core_->scan(core_->db->scan_prefix(std::string(prefix), without_limit(options)), options.limit);
 }
 StoreSnapshot Store::snapshot() const { return core().snapshot(); }
 RangeEstimate Store::approximate_range(std::string_view from, std::optional<std::string> to) const {
@@ -425,7 +492,8 @@ Stats Store::stats() const {
   return core_->db->stats();
 }
 void Store::close() {
-  core().owner.run([&]() -> Task<> { co_await core_->db->close(); });
+  core().owner.require_usable();
+  core_->close();
 }
 
 }  // namespace store

@@ -4,8 +4,7 @@
 
 #include <csignal>
 #include <store/error.hpp>
-
-#include "monterey/io_backend.hpp"
+#include <system_error>
 
 namespace store::detail {
 namespace {
@@ -19,12 +18,13 @@ std::uint64_t count_forks_from_now_on() {
   return forks.load(std::memory_order_relaxed);
 }
 
-// Signals are for the program's own threads.
+// Signals are for the program's own threads, but for those that a thread brings upon itself.
 class SignalsBlocked {
  public:
   SignalsBlocked() noexcept {
     sigset_t all;
     sigfillset(&all);
+    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, own);
     pthread_sigmask(SIG_SETMASK, &all, &before_);
   }
   SignalsBlocked(const SignalsBlocked&) = delete;
@@ -39,30 +39,44 @@ constexpr int kYields = 64;
 
 }  // namespace
 
+void ShortLock::let_owner_in() const noexcept {
+  for (int i = 0; i < kYields && owner_waits_.load(std::memory_order_relaxed); ++i) sched_yield();
+}
+
+void ShortLock::lock_as_owner() noexcept {
+  owner_waits_.store(true, std::memory_order_relaxed);
+  pthread_mutex_lock(&mutex_);
+  owner_waits_.store(false, std::memory_order_relaxed);
+}
+
 void ShortLock::pass() noexcept {
   if (waiting_.load(std::memory_order_relaxed) == 0) return;
   unlock();
   for (int i = 0; i < kYields && waiting_.load(std::memory_order_relaxed) > 0; ++i) sched_yield();
-  lock();
+  lock_as_owner();
 }
 
 OwnerThread::OwnerThread(monterey::Cluster::Builder builder) : forks_(count_forks_from_now_on()) {
   const SignalsBlocked blocked;  // the thread inherits it
-  thread_ = std::thread([this, builder] { main(builder); });
-  started_.wait(0, std::memory_order_acquire);
-  if (reactor_ != nullptr) return;
+  try {
+    thread_ = std::thread([this, builder] { main(builder); });
+  } catch (const std::system_error& error) {
+    throw Error::from_errno(error.code().value(), "a store's thread cannot be started");
+  }
+  start_.wait(Start::pending, std::memory_order_acquire);
+  if (start_.load(std::memory_order_acquire) == Start::running) return;
   thread_.join();
   std::rethrow_exception(error_);
 }
 
 OwnerThread::~OwnerThread() {
-  auto stop = [this]() -> monterey::Task<> {
+  lock_.lock();
+  if (!ended_) {
+    const monterey::detail::Reactor::Activation activation(*reactor_);
     stop_.set();
-    co_return;
-  };
-  Call<void, decltype(stop)> call(stop);
-  post(call);
-  call.wait();
+    reactor_->backend().wake();
+  }
+  lock_.unlock();
   thread_.join();
 }
 
@@ -77,26 +91,40 @@ void OwnerThread::main(monterey::Cluster::Builder builder) {
   } catch (...) {
     error_ = std::current_exception();
   }
+  ended_ = true;
+  const std::exception_ptr why =
+      error_ ? error_ : std::make_exception_ptr(Error(Errc::closed, "the store's thread has ended"));
+  while (calls_ != nullptr) {
+    CallBase& call = *calls_;
+    forget(call);
+    call.fail(why);
+  }
   lock_.unlock();
-  if (reactor_ != nullptr) return;
-  started_.store(1, std::memory_order_release);
-  started_.notify_all();
+  tell_start(Start::failed);
+}
+
+void OwnerThread::tell_start(Start start) noexcept {
+  Start pending = Start::pending;
+  if (start_.compare_exchange_strong(pending, start, std::memory_order_release)) start_.notify_all();
 }
 
 monterey::Task<> OwnerThread::stay() {
-  started_.store(1, std::memory_order_release);
-  started_.notify_all();
+  tell_start(Start::running);
   co_await stop_.wait();
 }
 
 bool OwnerThread::is_forked() const noexcept { return forks.load(std::memory_order_relaxed) != forks_; }
 
-void OwnerThread::require_usable() const {
+void OwnerThread::require_not_forked() const {
   if (is_forked()) [[unlikely]] {
     throw Error(Errc::closed,
-                "the store was opened before fork(), and belongs to the parent; open it again in the "
-                "child, when the parent has closed it");
+                "the store was opened before fork(), and belongs to the parent; use another process for "
+                "it, one that is started by exec");
   }
+}
+
+void OwnerThread::require_usable() const {
+  require_not_forked();
   if (monterey::detail::Reactor::try_current() != nullptr) [[unlikely]] {
     throw Error(Errc::invalid_argument,
                 "a blocking store was called on a core of a cluster, where nothing may block; "
@@ -104,24 +132,47 @@ void OwnerThread::require_usable() const {
   }
 }
 
-void OwnerThread::wake() noexcept { reactor_->backend().wake(); }
+void OwnerThread::unlock_and_throw_ended() {
+  const std::exception_ptr why = error_;
+  lock_.unlock();
+  if (why) std::rethrow_exception(why);
+  throw Error(Errc::closed, "the store's thread has ended");
+}
+
+// While the lock is held the reactor cannot go.
+void OwnerThread::post(CallBase& call) {
+  lock_.lock();
+  if (ended_) unlock_and_throw_ended();
+  call.owner = this;
+  call.behind = calls_;
+  if (calls_ != nullptr) calls_->before = &call;
+  calls_ = &call;
+  reactor_->post(call);
+  lock_.unlock();
+}
+
+void OwnerThread::forget(CallBase& call) noexcept {
+  (call.before != nullptr ? call.before->behind : calls_) = call.behind;
+  if (call.behind != nullptr) call.behind->before = call.before;
+}
 
 void OwnerThread::CallBase::start(CoreMessage& message) noexcept {
   auto& call = static_cast<CallBase&>(message);
   try {
-    monterey::spawn(serve(&call));
+    monterey::spawn(serve(call.owner, &call));
   } catch (...) {  // no memory for the frames
-    call.store_error(std::current_exception());
-    call.end();
+    call.owner->forget(call);
+    call.fail(std::current_exception());
   }
 }
 
-monterey::Task<> OwnerThread::CallBase::serve(CallBase* call) {
+monterey::Task<> OwnerThread::CallBase::serve(OwnerThread* owner, CallBase* call) {
   try {
     co_await call->body();
   } catch (...) {
     call->store_error(std::current_exception());
   }
+  owner->forget(*call);
   call->end();
 }
 

@@ -19,14 +19,17 @@
 #include <monterey/detail/result.hpp>
 #include <monterey/spawn.hpp>
 #include <monterey/sync.hpp>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <type_traits>
 #include <utility>
 
+#include "monterey/io_backend.hpp"
+
 namespace store::detail {
 
-// Mutual exclusion of threads that hold it for less than a microsecond: waits a while before it sleeps.
+// Mutual exclusion of threads that hold it for a short step each: waits a while before it sleeps. The owner goes before those that come.
 class ShortLock {
  public:
   ShortLock() noexcept = default;
@@ -35,18 +38,27 @@ class ShortLock {
   ~ShortLock() { pthread_mutex_destroy(&mutex_); }
 
   void lock() noexcept {
-    if (pthread_mutex_trylock(&mutex_) == 0) return;
+    if (try_lock()) return;
+    let_owner_in();
     waiting_.fetch_add(1, std::memory_order_relaxed);
     pthread_mutex_lock(&mutex_);
     waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
+  bool try_lock() noexcept {
+    return !owner_waits_.load(std::memory_order_relaxed) && pthread_mutex_trylock(&mutex_) == 0;
+  }
   void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
-  // Lets those in who wait.
+
+  // Of the owner. pass(): lets those in who wait.
+  void lock_as_owner() noexcept;
   void pass() noexcept;
 
  private:
+  void let_owner_in() const noexcept;
+
   pthread_mutex_t mutex_ = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
   std::atomic<int> waiting_{0};
+  std::atomic<bool> owner_waits_{false};
 };
 
 class OwnerThread final : private monterey::detail::CoreGuard {
@@ -58,39 +70,60 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   // Ends it, when its tasks have ended. Not in a child of fork(), where there is no such thread.
   ~OwnerThread();
 
-  // Errors: closed in a child of fork(); invalid_argument on the owner thread itself, which would wait for itself.
+  // Errors: closed in a child of fork(); invalid_argument on a core of a cluster, this thread among them.
   void require_usable() const;
+  void require_not_forked() const;
+  // Whether the caller is the thread itself.
+  bool is_here() const noexcept { return monterey::detail::Reactor::try_current() == reactor_; }
   // Whether this is a child of the process that started the thread.
   bool is_forked() const noexcept;
 
-  // While it lives the calling thread is the core. What is done must not suspend. Requires: require_usable().
+  // While it lives the calling thread is the core. What is done must not suspend. Requires: require_usable(). Errors: why the thread has
+  // ended.
   class Inside {
    public:
-    explicit Inside(OwnerThread& owner) noexcept : owner_(owner) {
+    explicit Inside(OwnerThread& owner) : owner_(owner) {
       owner_.lock_.lock();
-      activation_.emplace(*owner_.reactor_, kBudget);
+      enter();
+    }
+    // Becomes the core if nobody is it now.
+    Inside(OwnerThread& owner, std::try_to_lock_t) : owner_(owner) {
+      if (owner_.lock_.try_lock()) enter();
     }
     Inside(const Inside&) = delete;
     Inside& operator=(const Inside&) = delete;
     ~Inside() {
-      const bool wake = owner_.reactor_->has_ready();
+      if (!activation_) return;
+      if (owner_.reactor_->has_ready()) owner_.reactor_->backend().wake();
       activation_.reset();
       owner_.lock_.unlock();
-      if (wake) owner_.wake();
     }
+
+    bool entered() const noexcept { return activation_.has_value(); }
 
    private:
     static constexpr std::int32_t kBudget = 1 << 30;  // nothing here yields
+
+    void enter() {
+      if (owner_.ended_) [[unlikely]]
+        owner_.unlock_and_throw_ended();
+      activation_.emplace(*owner_.reactor_, kBudget);
+    }
 
     OwnerThread& owner_;
     std::optional<monterey::detail::Reactor::Activation> activation_;
   };
 
-  // Runs `fn() -> Task<T>` on the thread, and waits for its end. Errors: those of require_usable() and of the task.
+  // Runs `fn() -> Task<T>` on the thread, and waits for its end. Errors: those of require_usable() and of the task; why the thread has ended.
   template <class Fn>
   auto run(Fn fn) -> typename std::invoke_result_t<Fn&>::value_type {
-    using T = typename std::invoke_result_t<Fn&>::value_type;
     require_usable();
+    return run_anywhere(std::move(fn));
+  }
+  // Also for a core of another cluster, which then waits. Requires: !is_here(), no child of fork().
+  template <class Fn>
+  auto run_anywhere(Fn fn) -> typename std::invoke_result_t<Fn&>::value_type {
+    using T = typename std::invoke_result_t<Fn&>::value_type;
     Call<T, Fn> call(fn);
     post(call);
     call.wait();
@@ -102,6 +135,17 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   class CallBase : public monterey::detail::CoreMessage {
    public:
     void wait() noexcept;
+    // Instead of its end, of which there will be none.
+    void fail(std::exception_ptr error) noexcept {
+      store_error(std::move(error));
+      end();
+    }
+
+    // Of those that have not ended.
+    CallBase* before = nullptr;
+    CallBase* behind = nullptr;
+
+    OwnerThread* owner = nullptr;
 
    protected:
     CallBase() noexcept {
@@ -114,7 +158,7 @@ class OwnerThread final : private monterey::detail::CoreGuard {
 
    private:
     static void start(CoreMessage& message) noexcept;
-    static monterey::Task<> serve(CallBase* call);
+    static monterey::Task<> serve(OwnerThread* owner, CallBase* call);
     // The last thing that is done with it: the caller goes on, and with it the call.
     void end() noexcept { sem_post(&ended_); }
 
@@ -142,19 +186,27 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   };
 
   void leave() noexcept override { lock_.unlock(); }
-  void enter() noexcept override { lock_.lock(); }
+  void enter() noexcept override { lock_.lock_as_owner(); }
   void pass() noexcept override { lock_.pass(); }
+
+  enum class Start : std::uint32_t { pending, running, failed };
 
   void main(monterey::Cluster::Builder builder);
   monterey::Task<> stay();
-  void post(CallBase& call) noexcept { reactor_->post(call); }
-  void wake() noexcept;
+  void tell_start(Start start) noexcept;
+  void post(CallBase& call);
+  void forget(CallBase& call) noexcept;
+  [[noreturn]] void unlock_and_throw_ended();
 
   ShortLock lock_;
-  monterey::detail::Reactor* reactor_ = nullptr;  // once started_
-  std::atomic<std::uint32_t> started_{0};
-  std::exception_ptr error_;  // why it could not start
+  // What follows is guarded by it.
+  monterey::detail::Reactor* reactor_ = nullptr;
+  CallBase* calls_ = nullptr;  // that have not ended
+  bool ended_ = false;         // the cluster, by an error too
+  std::exception_ptr error_;   // of it
   monterey::Event stop_;
+
+  std::atomic<Start> start_{Start::pending};
   const std::uint64_t forks_;
   std::thread thread_;
 };

@@ -7,7 +7,10 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -259,11 +262,84 @@ TEST_F(Blocking, AChildOfForkIsRefused) {
   EXPECT_TRUE(scan.next());
 }
 
-TEST_F(Blocking, OnACoreItIsRefused) {
-  Store db = Store::open(path_, kSmall);
+TEST_F(Blocking, OnACoreItIsRefusedButMayBeDropped) {
+  std::optional<Store> db = Store::open(path_, kSmall);
+  std::optional<StoreScan> scan = db->scan();
+  db->put("a", "1");
   Errc refused{};
-  monterey::Cluster::builder().init([&] { refused = errc_of([&] { db.put("a", "1"); }); }).run();
+  const auto on_core = [&] {
+    refused = errc_of([&] { db->put("a", "2"); });
+    scan.reset();
+    db.reset();
+  };
+  monterey::Cluster::builder().init(on_core).run();
   EXPECT_EQ(refused, Errc::invalid_argument);
+  Store again = Store::open(path_, kSmall);
+  EXPECT_EQ(again.get("a"), "1");
+}
+
+TEST_F(Blocking, AStoreThatIsAssignedToIsClosed) {
+  Store db = Store::open(path_, kSmall);
+  db.put("a", "1");
+  const std::optional<StoreScan> scan = db.scan();
+  db = Store::open(path_ + "2", kSmall);
+  Store again = Store::open(path_, kSmall);
+  EXPECT_EQ(again.get("a"), "1");
+  Store moved = std::move(again);
+  EXPECT_EQ(errc_of([&] { static_cast<void>(again.get("a")); }), Errc::closed);  // NOLINT(bugprone-use-after-move)
+  EXPECT_EQ(errc_of([&] { static_cast<void>(again.contains("a")); }), Errc::closed);
+}
+
+// The limit is of what was handed out, whatever was read ahead.
+TEST_F(Blocking, ALimitCountsWhatWasHandedOut) {
+  Store db = Store::open(path_, kSmall);
+  for (int i = 0; i < 100; ++i) db.put(numbered(i), "v");
+  StoreScan scan = db.scan("", std::nullopt, {.limit = 20});
+  EXPECT_TRUE(scan.next());
+  scan.seek(numbered(50));
+  for (int i = 50; i < 69; ++i) {
+    EXPECT_TRUE(scan.next());
+    EXPECT_EQ(scan.entry().key, numbered(i));
+  }
+  EXPECT_FALSE(scan.next());
+}
+
+// What lies before a damaged page is handed out first; then the error, as often as one asks.
+TEST_F(Blocking, DamageEndsAScanBehindWhatIsBeforeIt) {
+  {
+    Store db = Store::open(path_, kSmall);
+    for (int i = 0; i < 5000; ++i) db.put(numbered(i), std::string(100, 'v'));
+  }
+  std::set<int> counts;
+  for (int block = 10; block < 100; block += 9) {
+    const std::string damaged = path_ + ".damaged";
+    std::filesystem::copy_file(path_, damaged, std::filesystem::copy_options::overwrite_existing);
+    {
+      std::fstream file(damaged, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(block * 4096);
+      file << std::string(4096, '\xee');
+    }
+    std::optional<Store> db;
+    try {
+      db = Store::open(damaged, kSmall);
+    } catch (const Error&) {
+      continue;  // a page that it must have
+    }
+    StoreScan scan = db->scan();
+    int entries = 0;
+    Errc code{};
+    try {
+      for (; scan.next(); ++entries) EXPECT_EQ(scan.entry().key, numbered(entries));
+      EXPECT_EQ(entries, 5000) << block;
+      continue;
+    } catch (const Error& error) {
+      code = error.errc();
+    }
+    EXPECT_EQ(code, Errc::corruption);
+    EXPECT_EQ(errc_of([&] { scan.next(); }), Errc::corruption);
+    counts.insert(entries);
+  }
+  EXPECT_GT(counts.size(), 2u) << "each stopped where its damage lies";
 }
 
 TEST_F(Blocking, AReaderIsLockedOutByAWriter) {
