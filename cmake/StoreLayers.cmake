@@ -10,11 +10,16 @@ foreach(_line IN LISTS _lines)
   separate_arguments(STORE_LAYER_DEPS_${_name} UNIX_COMMAND "${_deps}")
   list(APPEND STORE_LAYERS ${_name})
 endforeach()
+if(NOT STORE_BUILD_CAPI)
+  list(REMOVE_ITEM STORE_LAYERS capi)
+endif()
 
 # store_layer(NAME source...): the static library store_NAME, linked with the layers that the table allows it.
 function(store_layer name)
   add_library(store_${name} STATIC ${ARGN})
-  set_target_properties(store_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
+  # Hidden, for libstore.so exports the C API alone (src/store/capi).
+  set_target_properties(store_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
   target_include_directories(store_${name}
     PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
     PRIVATE "${PROJECT_SOURCE_DIR}/src")

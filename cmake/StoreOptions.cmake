@@ -3,6 +3,7 @@
 option(STORE_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_TOOLS "Build the store command" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(STORE_BUILD_CAPI "Build libstore.so, the C API" ${PROJECT_IS_TOP_LEVEL})
 option(STORE_BUILD_BENCH "Build the benchmarks" OFF)
 option(STORE_BENCH_PEERS "Build the benchmarks against peers that the other targets do not need: RocksDB and WiredTiger" OFF)
 option(STORE_DEVELOPER "Warnings are errors" OFF)

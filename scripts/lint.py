@@ -99,7 +99,7 @@ def check_layers():
 
 
 def check_sources_listed():
-    for name in select(".cpp", "_test.py"):
+    for name in select(".c", ".cpp", "_test.py"):
         path = PurePosixPath(name)
         for parent in path.parents:
             lists = str(parent / "CMakeLists.txt")
@@ -123,6 +123,20 @@ def check_error_codes():
         listed = re.findall(r"(?m)^\| `([a-z_]+)`", text("docs/errors.md"))
         if listed != codes:
             yield f"docs/errors.md: lists {listed}, include/store/error.hpp has {codes}"
+
+
+def check_c_api():
+    """include/store/store.h has the codes of store::Errc and two more, and knows the numbers of store::Stats."""
+    errc = re.search(r"enum class Errc \{(.*?)\};", text("include/store/error.hpp"), re.S)[1]
+    want = re.findall(r"(?m)^\s*(\w+)(?: = \d+)?,", errc) + ["out_of_memory", "unknown"]
+    codes = [name.lower() for name in re.findall(r"(?m)^\s*STORE_ERROR_(\w+) = ", text("include/store/store.h"))]
+    if codes != want:
+        yield f"include/store/store.h: has the errors {codes}, store::Errc and two more are {want}"
+    stats = re.search(r"struct Stats \{(.*?)\n\};", text("include/store/stats.hpp"), re.S)[1]
+    want = re.findall(r"(?m)^\s*std::uint64_t (\w+) = 0;", stats)
+    named = re.findall(r'\{"(\w+)", &Stats::(\w+)\}', text("src/store/capi/db.cpp"))
+    if named != [(name, name) for name in want]:
+        yield f"src/store/capi/db.cpp: names the statistics {named}, store::Stats has {want}"
 
 
 def check_docs():
@@ -166,7 +180,7 @@ def check_awaits():
 
 
 def check_format():
-    sources = select(".cpp", ".hpp")
+    sources = select(".c", ".h", ".cpp", ".hpp")
     run = subprocess.run(["clang-format-14", "--dry-run", "-Werror", *sources],
                          cwd=TOP, capture_output=True, text=True)
     seen = set()
@@ -180,7 +194,7 @@ def check_format():
 
 
 def main():
-    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_docs, check_marks, check_awaits,
+    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_c_api, check_docs, check_marks, check_awaits,
                                       check_format) for finding in check()]
     for finding in findings:
         print(finding, file=sys.stderr)

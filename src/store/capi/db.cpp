@@ -1,0 +1,308 @@
+// The calls on a store.
+#include <cstdint>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "store/capi/call.hpp"
+#include "store/capi/options.hpp"
+#include "store/capi/read.hpp"
+
+namespace store::capi {
+namespace {
+
+constexpr store_options kDefaults{.size = sizeof(store_options),
+                                  .cache_bytes = StoreOptions{}.cache_bytes,
+                                  .write_buffer_bytes = StoreOptions{}.write_buffer_bytes,
+                                  .capacity_bytes = StoreOptions{}.capacity_bytes,
+                                  .wal_mode = STORE_WAL_BATCHED,
+                                  .create = 1,
+                                  .read_only = 0,
+                                  .reserved = 0};
+static_assert(StoreOptions{}.wal_mode == WalMode::batched && StoreOptions{}.create);
+static_assert(static_cast<int>(WalMode::none) == STORE_WAL_NONE &&
+              static_cast<int>(WalMode::batched) == STORE_WAL_BATCHED &&
+              static_cast<int>(WalMode::per_op) == STORE_WAL_PER_OP);
+
+constexpr store_backup_options kBackupDefaults{
+    .size = sizeof(store_backup_options), .since = 0, .overwrite = 0, .reserved = 0};
+static_assert(STORE_BACKUP_OF_TARGET == BackupOptions::kOfTarget);
+
+Store open(const char* path, const store_options* given) {
+  const store_options options = options_of(given, kDefaults);
+  require_at_most(0, options.reserved, "reserved");
+  const StoreOptions how{
+      .cache_bytes = options.cache_bytes,
+      .wal_mode = static_cast<WalMode>(require_at_most(STORE_WAL_PER_OP, options.wal_mode, "wal_mode")),
+      .write_buffer_bytes = options.write_buffer_bytes,
+      .capacity_bytes = options.capacity_bytes,
+      .create = flag_of(options.create, "create")};
+  return flag_of(options.read_only, "read_only") ? Store::open_read_only(path, how) : Store::open(path, how);
+}
+
+// Runs `body` with the store.
+template <class Body>
+store_code with(store_db* db, Body body) noexcept {
+  return guarded([&] {
+    const DbTable::Use use(dbs, db);
+    return body(*use);
+  });
+}
+
+struct NamedStat {
+  const char* name;
+  std::uint64_t Stats::*number;
+};
+constexpr NamedStat kStats[] = {
+    {"generation", &Stats::generation},
+    {"entries", &Stats::entries},
+    {"height", &Stats::height},
+    {"tree_pages", &Stats::tree_pages},
+    {"overflow_blocks", &Stats::overflow_blocks},
+    {"allocator_pages", &Stats::allocator_pages},
+    {"high_water_blocks", &Stats::high_water_blocks},
+    {"free_blocks", &Stats::free_blocks},
+    {"held_blocks", &Stats::held_blocks},
+    {"device_blocks", &Stats::device_blocks},
+    {"capacity_blocks", &Stats::capacity_blocks},
+    {"buffered_entries", &Stats::buffered_entries},
+    {"buffered_bytes", &Stats::buffered_bytes},
+    {"last_sequence", &Stats::last_sequence},
+    {"incarnation", &Stats::incarnation},
+    {"log_segments", &Stats::log_segments},
+    {"log_bytes", &Stats::log_bytes},
+    {"log_used_bytes", &Stats::log_used_bytes},
+    {"log_groups", &Stats::log_groups},
+    {"log_records", &Stats::log_records},
+    {"log_bytes_written", &Stats::log_bytes_written},
+    {"replayed_bytes", &Stats::replayed_bytes},
+    {"replayed_records", &Stats::replayed_records},
+    {"replayed_entries", &Stats::replayed_entries},
+    {"cache_frames", &Stats::cache_frames},
+    {"cache_hits", &Stats::cache_hits},
+    {"cache_misses", &Stats::cache_misses},
+    {"cache_evictions", &Stats::cache_evictions},
+    {"cache_pinned", &Stats::cache_pinned},
+    {"gets", &Stats::gets},
+    {"puts", &Stats::puts},
+    {"flushes", &Stats::flushes},
+    {"flush_pages_read", &Stats::flush_pages_read},
+    {"flush_pages_written", &Stats::flush_pages_written},
+    {"flush_writes", &Stats::flush_writes},
+};
+
+}  // namespace
+}  // namespace store::capi
+
+using namespace store::capi;
+
+store_code store_options_init_sized(store_options* options, std::size_t size) noexcept {
+  return init_options(options, size, kDefaults);
+}
+
+store_code store_open(const char* path, const store_options* options, store_db** db) noexcept {
+  return guarded([&] {
+    require_out(db, "db");
+    require(path, "path");
+    *db = dbs.insert(std::make_unique<store::Store>(open(path, options)));
+    return STORE_OK;
+  });
+}
+
+store_code store_close(store_db* db) noexcept {
+  if (db == nullptr) return STORE_OK;
+  return guarded([&] {
+    const std::unique_ptr<store::Store> store = dbs.remove(db);
+    if (!store) throw store::Error(store::Errc::closed, "the store belongs to the parent of this process");
+    store->close();
+    return STORE_OK;
+  });
+}
+
+store_code store_get(store_db* db, const void* key, std::size_t key_len, void** value,
+                     std::size_t* value_len) noexcept {
+  return guarded([&] {
+    require_out(value, "value");
+    require_out(value_len, "value_len");
+    const DbTable::Use use(dbs, db);
+    return get(*use, bytes_of(key, key_len, "key"), value, value_len);
+  });
+}
+
+store_code store_get_into(store_db* db, const void* key, std::size_t key_len, void* buffer, std::size_t buffer_len,
+                          std::size_t* value_len) noexcept {
+  return guarded([&] {
+    require_out(value_len, "value_len");
+    if (buffer_len != 0) require(buffer, "buffer");
+    const DbTable::Use use(dbs, db);
+    const std::optional<std::size_t> size =
+        use->get_into(bytes_of(key, key_len, "key"), {static_cast<std::byte*>(buffer), buffer_len});
+    if (!size) return STORE_KEY_NOT_FOUND;
+    *value_len = *size;
+    return STORE_OK;
+  });
+}
+
+store_code store_contains(store_db* db, const void* key, std::size_t key_len) noexcept {
+  return with(db, [&](store::Store& store) { return contains(store, bytes_of(key, key_len, "key")); });
+}
+
+store_code store_get_many(store_db* db, std::size_t count, const void* const* keys, const std::size_t* key_lens,
+                          void** values, std::size_t* value_lens) noexcept {
+  return guarded([&] {
+    ValueArrays arrays(count, values, value_lens);
+    const DbTable::Use use(dbs, db);
+    arrays.fill(use->get_many(keys_of(count, keys, key_lens)));
+    return STORE_OK;
+  });
+}
+
+store_code store_put(store_db* db, const void* key, std::size_t key_len, const void* value,
+                     std::size_t value_len) noexcept {
+  return with(db, [&](store::Store& store) {
+    store.put(bytes_of(key, key_len, "key"), bytes_of(value, value_len, "value"));
+    return STORE_OK;
+  });
+}
+
+store_code store_erase(store_db* db, const void* key, std::size_t key_len) noexcept {
+  return with(db, [&](store::Store& store) {
+    store.erase(bytes_of(key, key_len, "key"));
+    return STORE_OK;
+  });
+}
+
+store_code store_erase_range(store_db* db, const void* from, std::size_t from_len, const void* to,
+                             std::size_t to_len) noexcept {
+  return with(db, [&](store::Store& store) {
+    store.erase_range(bytes_of(from, from_len, "from"),
+                      std::optional<std::string>(optional_bytes_of(to, to_len, "to")));
+    return STORE_OK;
+  });
+}
+
+store_code store_compare_and_put(store_db* db, const void* key, std::size_t key_len, const void* expected,
+                                 std::size_t expected_len, const void* desired, std::size_t desired_len) noexcept {
+  return with(db, [&](store::Store& store) {
+    if (!store.compare_and_put(bytes_of(key, key_len, "key"), optional_bytes_of(expected, expected_len, "expected"),
+                               optional_bytes_of(desired, desired_len, "desired"))) {
+      throw store::Error(store::Errc::conflict, "the key does not have the expected value");
+    }
+    return STORE_OK;
+  });
+}
+
+store_code store_write(store_db* db, store_batch* batch) noexcept {
+  return with(db, [&](store::Store& store) {
+    const BatchTable::Use use(batches, batch, BatchTable::Sharing::one_thread);
+    store.write(*use);
+    return STORE_OK;
+  });
+}
+
+store_code store_snapshot_create(store_db* db, store_snapshot** snapshot) noexcept {
+  return guarded([&] {
+    require_out(snapshot, "snapshot");
+    const DbTable::Use use(dbs, db);
+    *snapshot = snapshots.insert(std::make_unique<store::StoreSnapshot>(use->snapshot()));
+    return STORE_OK;
+  });
+}
+
+store_code store_scan_create(store_db* db, const store_scan_options* options, store_scan** scan) noexcept {
+  return guarded([&] {
+    require_out(scan, "scan");
+    const DbTable::Use use(dbs, db);
+    *scan = begin_scan(*use, options);
+    return STORE_OK;
+  });
+}
+
+store_code store_scan_prefix(store_db* db, const void* prefix, std::size_t prefix_len,
+                             const store_scan_options* options, store_scan** scan) noexcept {
+  return guarded([&] {
+    require_out(scan, "scan");
+    const DbTable::Use use(dbs, db);
+    *scan = begin_prefix_scan(*use, bytes_of(prefix, prefix_len, "prefix"), options);
+    return STORE_OK;
+  });
+}
+
+store_code store_sync(store_db* db) noexcept {
+  return with(db, [](store::Store& store) {
+    store.sync();
+    return STORE_OK;
+  });
+}
+
+store_code store_flush(store_db* db) noexcept {
+  return with(db, [](store::Store& store) {
+    store.flush();
+    return STORE_OK;
+  });
+}
+
+store_code store_compact(store_db* db, std::uint64_t* bytes_freed) noexcept {
+  if (bytes_freed != nullptr) *bytes_freed = 0;
+  return with(db, [&](store::Store& store) {
+    const store::CompactReport report = store.compact();
+    if (bytes_freed != nullptr) *bytes_freed = report.bytes_freed;
+    return STORE_OK;
+  });
+}
+
+store_code store_backup_options_init_sized(store_backup_options* options, std::size_t size) noexcept {
+  return init_options(options, size, kBackupDefaults);
+}
+
+store_code store_backup(store_db* db, const char* target, const store_backup_options* options,
+                        std::uint64_t* generation) noexcept {
+  if (generation != nullptr) *generation = 0;
+  return with(db, [&](store::Store& store) {
+    require(target, "target");
+    const store_backup_options given = options_of(options, kBackupDefaults);
+    require_at_most(0, given.reserved, "reserved");
+    store::BackupOptions how{.overwrite = flag_of(given.overwrite, "overwrite")};
+    if (given.since != 0) how.since = given.since;
+    const store::BackupReport report = store.backup(target, how);
+    if (generation != nullptr) *generation = report.generation;
+    return STORE_OK;
+  });
+}
+
+store_code store_check(store_db* db, store_finding_fn finding, void* context) noexcept {
+  return guarded([&] {
+    store::CheckReport report;
+    {
+      const DbTable::Use use(dbs, db);
+      report = use->check();
+    }
+    // Without the handle in use: the function may close it.
+    if (finding != nullptr) {
+      for (const std::string& error : report.errors) finding(context, error.c_str());
+    }
+    if (!report.ok) {
+      throw store::Error(store::Errc::corruption,
+                         "the check found damage: " + (report.errors.empty() ? "unnamed" : report.errors.front()));
+    }
+    return STORE_OK;
+  });
+}
+
+store_code store_stat(store_db* db, const char* name, std::uint64_t* value) noexcept {
+  return guarded([&] {
+    require_out(value, "value");
+    require(name, "name");
+    const DbTable::Use use(dbs, db);
+    for (const NamedStat& stat : kStats) {
+      if (std::string_view(stat.name) != name) continue;
+      *value = use->stats().*stat.number;
+      return STORE_OK;
+    }
+    throw store::Error(store::Errc::invalid_argument, std::string("there is no statistic `") + name + "`");
+  });
+}
+
+const char* store_stat_name(std::size_t index) noexcept {
+  return index < std::size(kStats) ? kStats[index].name : nullptr;
+}

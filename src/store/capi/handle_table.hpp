@@ -1,0 +1,185 @@
+// Handles that may be anything: closed, made up, of another kind. A handle is no address but a number that leads to a slot of a table, and slots are
+// never freed, so that looking at one is always allowed; whether the handle is alive is what the slot says.
+//
+//  handle: generation << 32 | kTag << 24 | index of the slot
+//  state:  generation << 32 | how many calls use the object
+//
+// Invariants:
+//  * A generation that is odd is alive. Closing adds one, the next handle of the slot another, so that a closed handle is known as such
+//    until the slot has been used 2^31 times.
+//  * Who closes takes the object when no call uses it any more, and none can begin to.
+//  * Nothing locks: a process may fork at any time, and its child can go on.
+#pragma once
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <store/error.hpp>
+#include <string>
+#include <utility>
+
+namespace store::capi {
+
+// `T` is the object and `Handle` the type of the C API that stands for it; kTag, 1 to 255, is another one for each table.
+template <class T, class Handle, std::uint64_t kTag>
+class HandleTable {
+  struct Slot {
+    std::atomic<std::uint64_t> state{0};
+    T* object = nullptr;
+    pid_t owner = 0;  // process that made the object
+    std::atomic<std::uint32_t> next_free{0};
+  };
+
+ public:
+  // `kind` is the word for such an object in texts.
+  explicit constexpr HandleTable(const char* kind) noexcept : kind_(kind) {}
+
+  // Errors: bad_alloc, also for more than 16 million handles.
+  Handle* insert(std::unique_ptr<T> object) {
+    const std::uint32_t index = take_slot();
+    Slot& slot = at(index);
+    slot.object = object.release();
+    slot.owner = ::getpid();
+    const std::uint64_t generation = (slot.state.load(std::memory_order_relaxed) >> 32) + 1;
+    slot.state.store(generation << 32, std::memory_order_release);
+    return std::bit_cast<Handle*>(generation << 32 | kTag << 24 | index);
+  }
+
+  enum class Sharing { many_threads, one_thread };
+
+  // Uses the object while it lives. Errors: invalid_argument for what is no handle, and with one_thread while another call uses it; closed.
+  class Use {
+   public:
+    Use(HandleTable& table, Handle* handle, Sharing sharing = Sharing::many_threads) : slot_(table.find(handle)) {
+      std::uint64_t state = slot_.state.load(std::memory_order_relaxed);
+      do {
+        table.require_alive(state, handle);
+        if (sharing == Sharing::one_thread && count_of(state) != 0) [[unlikely]] {
+          throw Error(Errc::invalid_argument, std::string("the ") + table.kind_ +
+                                                  " is in use by another call; it belongs to one thread at a time");
+        }
+      } while (!slot_.state.compare_exchange_weak(state, state + 1, std::memory_order_acquire));
+      generation_ = state >> 32;
+    }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use() {
+      const std::uint64_t before = slot_.state.fetch_sub(1, std::memory_order_release);
+      if (before >> 32 != generation_) [[unlikely]]
+        slot_.state.notify_all();  // somebody closes it
+    }
+
+    T& operator*() const noexcept { return *slot_.object; }
+    T* operator->() const noexcept { return slot_.object; }
+
+   private:
+    Slot& slot_;
+    std::uint64_t generation_;
+  };
+
+  // Closes the handle, waits for the calls that use the object, and hands it over: null in a child of fork() that was made during such a call,
+  // which never ends there. Errors: as Use.
+  std::unique_ptr<T> remove(Handle* handle) {
+    Slot& slot = find(handle);
+    std::uint64_t state = slot.state.load(std::memory_order_relaxed);
+    do {
+      require_alive(state, handle);
+    } while (!slot.state.compare_exchange_weak(state, state + kOneGeneration, std::memory_order_relaxed));
+    for (state = slot.state.load(std::memory_order_acquire); count_of(state) != 0;
+         state = slot.state.load(std::memory_order_acquire)) {
+      if (slot.owner != ::getpid()) return nullptr;
+      slot.state.wait(state, std::memory_order_acquire);
+    }
+    std::unique_ptr<T> object(std::exchange(slot.object, nullptr));
+    give_back(static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(handle) & kIndexMask));
+    return object;
+  }
+
+ private:
+  static_assert(sizeof(Handle*) == sizeof(std::uint64_t) && kTag >= 1 && kTag < 256);
+  static constexpr std::uint64_t kOneGeneration = std::uint64_t{1} << 32;
+  static constexpr std::uint64_t kIndexMask = (1u << 24) - 1;
+  static constexpr std::uint32_t kFirstChunk = 64;  // slots; each chunk has twice as many as the one before
+  static constexpr std::size_t kChunks = 18;        // 64 * (2^18 - 1) slots
+
+  static std::uint32_t count_of(std::uint64_t state) noexcept { return static_cast<std::uint32_t>(state); }
+
+  static std::uint32_t chunk_of(std::uint32_t index) noexcept {
+    return static_cast<std::uint32_t>(std::bit_width(index / kFirstChunk + 1)) - 1;
+  }
+  bool exists(std::uint32_t index) const noexcept {
+    return chunk_of(index) < kChunks && chunks_[chunk_of(index)].load(std::memory_order_acquire) != nullptr;
+  }
+  // Requires: it exists.
+  Slot& at(std::uint32_t index) const noexcept {
+    const std::uint32_t chunk = chunk_of(index);
+    return chunks_[chunk].load(std::memory_order_acquire)[index - kFirstChunk * ((1u << chunk) - 1)];
+  }
+
+  Slot& find(Handle* handle) const {
+    const auto number = std::bit_cast<std::uint64_t>(handle);
+    const auto index = static_cast<std::uint32_t>(number & kIndexMask);
+    if ((number >> 24 & 0xff) != kTag || (number >> 32 & 1) == 0 || !exists(index)) [[unlikely]] {
+      throw_no_handle(handle);
+    }
+    return at(index);
+  }
+
+  void require_alive(std::uint64_t state, Handle* handle) const {
+    const auto generation = static_cast<std::uint32_t>(state >> 32);
+    const auto wanted = static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(handle) >> 32);
+    if (generation == wanted) [[likely]]
+      return;
+    if (wanted > generation) throw_no_handle(handle);
+    throw Error(Errc::closed, std::string("the handle of the ") + kind_ + " was closed");
+  }
+  [[noreturn]] void throw_no_handle(Handle* handle) const {
+    throw Error(Errc::invalid_argument, std::string("the handle of the ") + kind_ +
+                                            (handle == nullptr ? " is NULL" : " is none: it was never given out"));
+  }
+
+  // The list of free slots: the index of the first, plus one, 0 for none; above it a number that changes with the list, since a slot may come
+  // and go between a look and the exchange.
+  std::uint32_t take_slot() {
+    std::uint64_t head = free_.load(std::memory_order_acquire);
+    while (count_of(head) != 0) {
+      const std::uint32_t index = count_of(head) - 1;
+      const std::uint64_t next = ((head >> 32) + 1) << 32 | at(index).next_free.load(std::memory_order_relaxed);
+      if (free_.compare_exchange_weak(head, next, std::memory_order_acq_rel)) return index;
+    }
+    const std::uint32_t chunk_end = kFirstChunk * ((1u << kChunks) - 1);
+    std::uint32_t index = used_.load(std::memory_order_relaxed);
+    do {
+      if (index >= chunk_end) throw std::bad_alloc();
+      make_chunk_of(index);
+    } while (!used_.compare_exchange_weak(index, index + 1, std::memory_order_relaxed));
+    return index;
+  }
+  void give_back(std::uint32_t index) noexcept {
+    std::uint64_t head = free_.load(std::memory_order_relaxed);
+    std::uint64_t next = 0;
+    do {
+      at(index).next_free.store(count_of(head), std::memory_order_relaxed);
+      next = ((head >> 32) + 1) << 32 | (index + 1);
+    } while (!free_.compare_exchange_weak(head, next, std::memory_order_acq_rel));
+  }
+  void make_chunk_of(std::uint32_t index) {
+    const std::uint32_t chunk = chunk_of(index);
+    if (chunks_[chunk].load(std::memory_order_acquire) != nullptr) return;
+    auto slots = std::make_unique<Slot[]>(std::size_t{kFirstChunk} << chunk);
+    Slot* expected = nullptr;
+    if (chunks_[chunk].compare_exchange_strong(expected, slots.get(), std::memory_order_acq_rel)) slots.release();
+  }
+
+  const char* const kind_;
+  std::array<std::atomic<Slot*>, kChunks> chunks_{};
+  std::atomic<std::uint64_t> free_{0};
+  std::atomic<std::uint32_t> used_{0};  // slots that were ever taken
+};
+
+}  // namespace store::capi
