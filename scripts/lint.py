@@ -148,6 +148,9 @@ def check_docs():
     block = re.search(r"```cpp\n(.*?)```", text("README.md"), re.S)
     if not block or block[1] != text("examples/basic.cpp"):
         yield "README.md: the first C++ block is not examples/basic.cpp"
+    block = re.search(r"```c\n(.*?)```", text("docs/c.md"), re.S)
+    if not block or block[1] != text("examples/c_api.c"):
+        yield "docs/c.md: the first C block is not examples/c_api.c"
     rows = re.findall(r"(?m)^\| `(\w+)` \|.*\| ([^|]*) \|$", text("docs/architecture.md"))
     want = [(layer, " ".join(allowed) or "nothing") for layer, (_, allowed) in LAYERS.items()]
     if rows != want:
