@@ -28,7 +28,8 @@ namespace store::capi {
 // `T` is the object and `Handle` the type of the C API that stands for it; kTag, 1 to 255, is another one for each table.
 template <class T, class Handle, std::uint64_t kTag>
 class HandleTable {
-  struct Slot {
+  // On a cache line of its own: threads that use different objects do not meet.
+  struct alignas(64) Slot {
     std::atomic<std::uint64_t> state{0};
     T* object = nullptr;
     pid_t owner = 0;  // process that made the object
