@@ -90,10 +90,13 @@ TEST(CapiHandleTable, AChildOfForkDoesNotWaitForCallsOfTheParent) {
 
 TEST(CapiHandleTable, ThreadsTakeAndGiveBackSlots) {
   static constinit Table table("number");
+  static std::atomic<int> started{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([t] {
-      for (int i = 0; i < 5000; ++i) {
+      ++started;
+      while (started < 4) std::this_thread::yield();
+      for (int i = 0; i < 100000; ++i) {
         Handle* const first = table.insert(std::make_unique<int>(t));
         Handle* const second = table.insert(std::make_unique<int>(~t));
         ASSERT_EQ(*Table::Use(table, first), t);
