@@ -109,6 +109,70 @@ TEST_F(Blocking, ErrorsComeToTheCaller) {
   EXPECT_EQ(moved.get("a"), "b");
 }
 
+TEST_F(Blocking, ATryReadsWhatIsInMemory) {
+  Store db = Store::open(path_, kSmall);
+  std::array<std::byte, 8> into{};
+  // Until the store's thread is at rest, and has the page in memory.
+  const auto tried = [&](std::string_view key, std::span<std::byte> to) {
+    std::optional<std::optional<std::size_t>> size;
+    while (!(size = db.try_get_into(key, to))) static_cast<void>(db.get(key));
+    return *size;
+  };
+  db.put("a", "12345");
+  EXPECT_EQ(tried("x", into), std::nullopt);
+  EXPECT_EQ(tried("a", into), 5u);
+  EXPECT_EQ(into[4], std::byte{'5'});
+  db.put("run", std::string(5000, 'r'));
+  db.flush();
+  EXPECT_EQ(tried("run", {}), 5000u) << "a size needs no value";
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(db.try_get_into("run", into).has_value()) << "its bytes are not in memory";
+  db.close();
+  EXPECT_EQ(errc_of([&] {
+              while (!db.try_get_into("a", into)) {
+              }
+            }),
+            Errc::closed);
+}
+
+// One thread holds the lock again and again; others that try do not wait for it, and are told so.
+TEST_F(Blocking, ATryDoesNotWaitForOthers) {
+  Store db = Store::open(path_, kSmall);
+  db.put("a", "1");
+  std::atomic<bool> over{false};
+  std::thread other([&] {
+    while (!over) static_cast<void>(db.get("a"));
+  });
+  bool refused = false;
+  bool done = false;
+  for (int i = 0; i < 100'000'000 && !(refused && done); ++i) {
+    const auto size = db.try_get_into("a", {});
+    (size ? done : refused) = true;
+    if (size) {
+      EXPECT_EQ(**size, 1u);
+    }
+  }
+  over = true;
+  other.join();
+  EXPECT_TRUE(refused);
+  EXPECT_TRUE(done);
+}
+
+TEST_F(Blocking, ScansSayWhetherTheyWait) {
+  Store db = Store::open(path_, kSmall);
+  db.put("a", "1");
+  db.put("b", "2");
+  StoreScan scan = db.scan();
+  EXPECT_FALSE(scan.is_ready());
+  EXPECT_TRUE(scan.next());
+  EXPECT_TRUE(scan.is_ready());
+  EXPECT_TRUE(scan.next());
+  EXPECT_TRUE(scan.is_ready()) << "it knows that this was the last";
+  EXPECT_FALSE(scan.next());
+  scan.seek("b");
+  EXPECT_FALSE(scan.is_ready());
+  EXPECT_TRUE(scan.next());
+}
+
 TEST_F(Blocking, ScansAreRanges) {
   Store db = Store::open(path_, kSmall);
   std::map<std::string, std::string> model;
