@@ -10,6 +10,13 @@ option(STORE_DEVELOPER "Warnings are errors" OFF)
 option(STORE_PLANT "Compile in the planted bugs that the simulation's control switches on; never for a build that is used" OFF)
 option(STORE_FUZZ "Build the fuzzers of tests/fuzz: everything is instrumented for libFuzzer (clang)" OFF)
 set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
+# An interpreter cannot load a module with a sanitizer's runtime that it was not built with.
+set(python ${PROJECT_IS_TOP_LEVEL})
+if(STORE_SANITIZE OR STORE_FUZZ)
+  set(python OFF)
+endif()
+option(STORE_BUILD_PYTHON "Build the Python package; needs pybind11 and Python's headers" ${python})
+unset(python)
 
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)

@@ -1,0 +1,63 @@
+"""An embedded key/value store: a mapping of bytes to bytes in key order, in one file.
+
+    with store.open("db") as db:
+        db[b"hello"] = b"world"
+
+docs/python.md is the way in.
+"""
+import atexit
+import os
+import weakref
+
+from . import _mapping, _store
+from ._errors import Conflict, Corruption, Error, Locked
+from ._store import Batch, Scan, Snapshot, Store
+
+__all__ = ["Batch", "Conflict", "Corruption", "Error", "Locked", "Scan", "Snapshot", "Store", "open"]
+
+for _class in (Batch, Conflict, Corruption, Error, Locked, Scan, Snapshot, Store):
+    _class.__module__ = __name__
+del _class
+
+_mapping.complete(Store, Snapshot)
+
+
+def _backup(self, path, incremental=False, *, overwrite=False):
+    """Copy the store as of now to another file, while others read and write, and wait until the copy is durable.
+
+    incremental brings path, a backup of this store, up to date instead, by one commit. overwrite replaces what is at path.
+    Return "generation" (of this store, that the copy holds), "blocks_written" and "bytes".
+    """
+    return Store._backup(self, os.fsencode(path), incremental, overwrite)
+
+
+_backup.__name__ = "backup"
+Store.backup = _backup
+
+_opened = weakref.WeakSet()
+
+
+def open(path, *, cache_bytes=64 << 20, wal="batched", write_buffer_bytes=32 << 20, capacity_bytes=0, create=True, read_only=False):
+    """Open the store in a file or on an NVMe namespace, or make it there, and return a Store.
+
+    cache_bytes: of cached pages, 256 KiB or more. write_buffer_bytes: of each of two write buffers, 16 KiB to 32 GiB. capacity_bytes: what the file may grow to; 0: no limit.
+    wal: when a write is durable: "per_op" when the call returns, "batched" some milliseconds later, "none" after flush() or sync().
+    create: make the store if there is none. read_only: many processes may then have it open, but none for writing.
+
+    Raises Error: "not_found" where there is none and create is False, Locked, "not_a_store", Corruption, "invalid_argument", "io_error".
+    """
+    db = _store.open(os.fsencode(path), cache_bytes, wal, write_buffer_bytes, capacity_bytes, create, read_only)
+    _opened.add(db)
+    return db
+
+
+def _close_all():
+    """What is open when the interpreter ends is closed as by close(). Not in a child of os.fork(), which has no right to."""
+    for db in list(_opened):
+        try:
+            db.close()
+        except Error:
+            pass  # nobody is left to be told; the log has what was durable
+
+
+atexit.register(_close_all)

@@ -1,0 +1,518 @@
+"""The Python package from outside: every verb, what it refuses, and what happens around it (threads, fork, the end of the interpreter)."""
+import collections.abc
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import store
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.path = os.path.join(self.folder, "db")
+
+    def open(self, **options):
+        db = store.open(self.path, **{"cache_bytes": 1 << 20, "write_buffer_bytes": 1 << 20, **options})
+        self.addCleanup(db.close)
+        return db
+
+    def refused(self, code, call, *arguments, **named):
+        with self.assertRaises(store.Error) as caught:
+            call(*arguments, **named)
+        self.assertEqual(caught.exception.code, code)
+        return caught.exception
+
+    def run_python(self, text, *arguments):
+        """Runs a program that has `store` and `path`; returns what it printed."""
+        program = f"import os, sys, threading, time\nimport store\npath = {self.path!r}\n{text}"
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+
+class Verbs(Case):
+    def test_a_mapping(self):
+        db = self.open()
+        self.assertFalse(db)
+        db[b"b"] = b"2"
+        db.put(b"a", b"1")
+        self.assertTrue(db)
+        self.assertEqual(db[b"a"], b"1")
+        self.assertIn(b"a", db)
+        self.assertNotIn(b"x", db)
+        self.assertIsNone(db.get(b"x"))
+        self.assertEqual(db.get(b"x", b"?"), b"?")
+        self.assertEqual(db.get(b"x", default=7), 7)
+        self.assertEqual(len(db), 2)
+        self.assertEqual(list(db), [b"a", b"b"])
+        self.assertEqual(list(db.keys()), [b"a", b"b"])
+        self.assertEqual(list(db.values()), [b"1", b"2"])
+        self.assertEqual(list(db.items()), [(b"a", b"1"), (b"b", b"2")])
+        self.assertEqual(dict(db), {b"a": b"1", b"b": b"2"})
+        self.assertIsInstance(db, collections.abc.MutableMapping)
+        with self.assertRaises(KeyError) as caught:
+            db[b"x"]
+        self.assertEqual(caught.exception.args, (b"x",))
+        del db[b"a"]
+        with self.assertRaises(KeyError) as caught:
+            del db[b"a"]
+        self.assertEqual(caught.exception.args, (b"a",))
+        db.delete(b"a")
+        self.assertEqual(len(db), 1)
+
+    def test_the_rest_of_a_mapping(self):
+        db = self.open()
+        db.update({b"a": b"1", b"c": b"3"})
+        db.update([(b"b", b"2")])
+        self.assertEqual(db.setdefault(b"a", b"9"), b"1")
+        self.assertEqual(db.setdefault(b"d", bytearray(b"4")), b"4")
+        self.assertEqual(db.pop(b"d"), b"4")
+        self.assertEqual(db.pop(b"d", None), None)
+        self.assertRaises(KeyError, db.pop, b"d")
+        self.assertEqual(db.popitem(), (b"c", b"3"))
+        db.clear()
+        self.assertRaises(KeyError, db.popitem)
+        self.assertEqual(dict(db), {})
+
+    def test_len_is_exact(self):
+        db = self.open()
+        for i in range(300):
+            db[b"%d" % i] = b"v"
+        db.flush()
+        self.assertEqual(len(db), 300)
+        db[b"7"] = b"another"
+        self.assertEqual(len(db), 300)
+        db.delete_range(b"1", b"2")
+        self.assertEqual(len(db), len(list(db)))
+        self.assertEqual(len(db), 300 - 111)
+
+    def test_any_bytes_like_object(self):
+        db = self.open()
+        db[bytearray(b"a")] = memoryview(b"1234")[1:3]
+        self.assertEqual(db[memoryview(b"a")], b"23")
+        self.assertRaises(BufferError, db.get, memoryview(b"abcd")[::2])
+        target = bytearray(b"value")
+        db[b"k"] = target
+        target[:] = b"other longer bytes"  # it is not held
+        self.assertEqual(db[b"k"], b"value")
+
+    def test_wrong_types(self):
+        db = self.open()
+        calls = [(db.get, "a"), (db.put, "a", b""), (db.put, b"a", "x"), (db.delete, "a"), (db.__getitem__, "a"), (db.__contains__, "a"),
+                 (db.__setitem__, b"a", "b"), (db.__delitem__, "a"), (db.get_many, ["a"]), (db.compare_and_put, b"a", "x", None),
+                 (db.delete_range, "a"), (db.scan, "a")]
+        for call, *arguments in calls:
+            with self.subTest(call=call, arguments=arguments), self.assertRaisesRegex(TypeError, "encode"):
+                call(*arguments)
+        for wrong in (None, 7, [b"a"], 1.5):
+            self.assertRaisesRegex(TypeError, "bytes-like", db.get, wrong)
+            self.assertRaisesRegex(TypeError, "bytes-like", db.put, b"a", wrong)
+        for arguments, named in (((), {}), ((b"a", 1, 2), {}), ((b"a",), {"other": 1}), ((b"a", 1), {"default": 2}), ((), {"default": 2})):
+            self.assertRaises(TypeError, db.get, *arguments, **named)
+        for cls in (store.Store, store.Snapshot, store.Scan, store.Batch):
+            self.assertRaises(TypeError, cls)
+            self.assertRaises(TypeError, cls.__new__, cls)
+        self.assertRaises(TypeError, store.Store.get, object(), b"a")
+        self.assertRaises(TypeError, db.scan, limit=1.5)
+        self.assertRaises(ValueError, db.scan, limit=-1)
+        self.assertRaises(ValueError, db.scan, b"a", prefix=b"a")
+        self.assertRaises(ValueError, self.open, wal="sometimes")
+        self.assertRaises(TypeError, self.open, cache_bytes="much")
+        self.assertRaises(TypeError, store.open, 7)
+
+    def test_limits_of_the_engine(self):
+        db = self.open()
+        self.refused("invalid_argument", db.get, b"")
+        self.refused("invalid_argument", db.put, b"k" * 1025, b"")
+        db[b"k" * 1024] = b""
+        self.assertEqual(db[b"k" * 1024], b"")
+
+    def test_get_many(self):
+        db = self.open()
+        db.update((b"%03d" % i, b"v%d" % i) for i in range(500))
+        db.flush()
+        keys = [b"%03d" % i for i in range(499, -1, -1)] + [b"none"]
+        self.assertEqual(db.get_many(keys), [b"v%d" % i for i in range(499, -1, -1)] + [None])
+        self.assertEqual(db.get_many(key for key in [b"001", bytearray(b"x")]), [b"v1", None])
+        self.assertEqual(db.get_many([]), [])
+
+    def test_compare_and_put(self):
+        db = self.open()
+        self.assertTrue(db.compare_and_put(b"a", None, b"1"))
+        self.assertFalse(db.compare_and_put(b"a", None, b"2"))
+        self.assertTrue(db.compare_and_put(b"a", expected=b"1", desired=b"2"))
+        self.assertTrue(db.compare_and_put(b"a", b"2", None))
+        self.assertNotIn(b"a", db)
+
+    def test_delete_range(self):
+        db = self.open()
+        db.update((bytes([c]), b"") for c in b"abcdef")
+        db.delete_range(b"b", b"d")
+        self.assertEqual(list(db), [b"a", b"d", b"e", b"f"])
+        db.delete_range(b"e")
+        self.assertEqual(list(db), [b"a", b"d"])
+
+    def test_large_values(self):
+        db = self.open()
+        values = {b"%d" % size: random.Random(size).randbytes(size) for size in (0, 1, 4095, 4096, 4097, 70_000, 5 << 20)}
+        db.update(values)
+        self.assertEqual(dict(db), values)
+        db.flush()
+        self.assertEqual(dict(db.items()), values)
+        self.assertEqual({key: db[key] for key in values}, values)
+        self.assertTrue(all(key in db for key in values))
+
+    def test_the_whole_store(self):
+        db = self.open()
+        db.update((b"%d" % i, b"x" * 100) for i in range(1000))
+        db.sync()
+        db.flush()
+        self.assertEqual(db.check(), [])
+        self.assertTrue(db.compact()["finished"])
+        stats = db.stats()
+        self.assertEqual(stats["entries"], 1000)
+        self.assertEqual((stats["snapshots"], stats["open_notes"], stats["poisoned"]), ([], [], ""))
+        copy = self.path + ".copy"
+        self.assertGreater(db.backup(copy)["generation"], 0)
+        self.refused("already_exists", db.backup, copy)
+        db[b"new"] = b"1"
+        db.backup(copy, incremental=True)
+        with store.open(copy, create=False) as other:
+            self.assertEqual(dict(other), dict(db))
+        db.backup(copy, overwrite=True)
+
+    def test_check_tells_damage(self):
+        with self.open() as db:
+            db.update((b"%d" % i, b"x" * 100) for i in range(1000))
+        with open(self.path, "r+b") as file:
+            file.seek(0, os.SEEK_END)
+            blocks = file.tell() // 4096
+            for block in range(4, blocks):
+                file.seek(block * 4096 + 2000)
+                byte = file.read(1)
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte[0] ^ 1]))
+        try:
+            db = self.open()
+        except store.Corruption as error:
+            self.assertEqual(error.code, "corruption")
+        else:
+            self.assertGreater(len(db.check()), 0)
+            self.assertEqual(len(db.check(max_errors=1)), 1)
+            self.assertRaises(store.Corruption, lambda: [db.get(b"%d" % i) for i in range(1000)])
+
+
+class Scans(Case):
+    def test_both_ways(self):
+        db = self.open()
+        db.update((b"%04d" % i, b"%d" % i) for i in range(2000))
+        everything = [(b"%04d" % i, b"%d" % i) for i in range(2000)]
+        for _ in range(2):
+            self.assertEqual(list(db.scan()), everything)
+            self.assertEqual(list(db.scan(reverse=True)), everything[::-1])
+            self.assertEqual(list(db.scan(b"0010", b"0012")), everything[10:12])
+            self.assertEqual(list(db.scan(stop=b"0002", reverse=True)), everything[1::-1])
+            self.assertEqual(list(db.scan(prefix=b"001")), everything[10:20])
+            self.assertEqual(list(db.scan(b"0500", limit=3)), everything[500:503])
+            self.assertEqual(list(db.scan(limit=0)), [])
+            self.assertEqual(len(list(db.scan(limit=1 << 70))), 2000)
+            db.flush()
+
+    def test_seek(self):
+        db = self.open()
+        db.update((b"%04d" % i, b"") for i in range(0, 2000, 2))
+        scan = db.scan(b"0100", b"1900")
+        self.assertEqual(next(scan)[0], b"0100")
+        scan.seek(b"1001")
+        self.assertEqual(next(scan)[0], b"1002")
+        scan.seek(b"0000")
+        self.assertEqual(next(scan)[0], b"0100")
+        scan.seek(b"1900")
+        self.assertRaises(StopIteration, next, scan)
+        self.assertRaises(StopIteration, next, scan)
+        back = db.scan(reverse=True)
+        back.seek(b"1001")
+        self.assertEqual([key for key, _ in back][:2], [b"1000", b"0998"])
+
+    def test_writing_while_iterating(self):
+        db = self.open()
+        db.update((b"%04d" % i, b"old") for i in range(1000))
+        seen = 0
+        for key, value in db.items():
+            self.assertEqual(value, b"old")
+            db[key] = b"new"
+            db[key + b"x"] = b"new"
+            seen += 1
+            if seen % 300 == 0:
+                db.flush()
+        self.assertEqual((seen, len(db)), (1000, 2000))
+        for key in db:
+            del db[key]
+        self.assertEqual(len(db), 0)
+
+    def test_a_snapshot(self):
+        db = self.open()
+        db[b"a"] = b"1"
+        with db.snapshot() as before:
+            self.assertEqual(len(db.stats()["snapshots"]), 1)
+            db[b"a"] = b"2"
+            db[b"b"] = b"2"
+            db.flush()
+            self.assertEqual(before[b"a"], b"1")
+            self.assertEqual(before.get(b"b", default=b"?"), b"?")
+            self.assertNotIn(b"b", before)
+            self.assertIn(b"a", before)
+            self.assertRaises(KeyError, lambda: before[b"b"])
+            self.assertEqual(before.get_many([b"a", b"b"]), [b"1", None])
+            self.assertEqual((len(before), bool(before), list(before)), (1, True, [b"a"]))
+            self.assertEqual(list(before.items()), list(before.scan(prefix=b"a")))
+            self.assertEqual(list(before.values()), [b"1"])
+            self.assertIsInstance(before, collections.abc.Mapping)
+        self.refused("closed", before.get, b"a")
+        self.refused("closed", before.scan)
+        self.assertEqual(db.stats()["snapshots"], [])
+
+
+class Batches(Case):
+    def test_it_is_written_at_the_end(self):
+        db = self.open()
+        db[b"old"] = b""
+        with db.batch() as batch:
+            batch.put(b"a", b"1")
+            batch.delete(b"old")
+            batch.put(b"r1", b"")
+            batch.delete_range(b"r", b"s")
+            batch.put(b"r2", b"")
+            batch.expect(b"nothing", None)
+            self.assertEqual(len(batch), 6)
+            self.assertNotIn(b"a", db)
+        self.assertEqual(dict(db), {b"a": b"1", b"r2": b""})
+        with batch:
+            batch.delete(b"a")
+        self.assertEqual(list(db), [b"r2"])
+
+    def test_an_exception_drops_it(self):
+        db = self.open()
+        with self.assertRaises(ZeroDivisionError):
+            with db.batch() as batch:
+                batch.put(b"a", b"1")
+                1 // 0
+        self.assertNotIn(b"a", db)
+        with batch:
+            pass
+        self.assertNotIn(b"a", db)
+
+    def test_an_expectation_that_does_not_hold(self):
+        db = self.open()
+        with self.assertRaises(store.Conflict) as caught:
+            with db.batch() as batch:
+                batch.put(b"a", b"1")
+                batch.expect(b"b", b"2")
+        self.assertEqual(caught.exception.code, "conflict")
+        self.assertNotIn(b"a", db)
+
+    def test_changes_outside_of_its_block(self):
+        batch = self.open().batch()
+        self.assertRaises(RuntimeError, batch.put, b"a", b"1")
+        with batch:
+            self.assertRaises(RuntimeError, batch.__enter__)
+            self.assertRaisesRegex(TypeError, "encode", batch.put, "a", b"1")
+            self.refused("invalid_argument", batch.put, b"", b"1")
+
+
+class Trouble(Case):
+    def test_closed(self):
+        with self.open() as db:
+            db[b"a"] = b"1"
+            scan, snapshot, batch = db.scan(), db.snapshot(), db.batch()
+            next(scan)
+        calls = [(db.get, b"a"), (db.__getitem__, b"a"), (db.__contains__, b"a"), (db.put, b"a", b""), (db.delete, b"a"), (db.__delitem__, b"a"),
+                 (db.get_many, [b"a"]), (db.compare_and_put, b"a", None, None), (db.delete_range, b"a"), (len, db), (bool, db), (iter, db),
+                 (db.scan,), (db.snapshot,), (db.batch,), (db.sync,), (db.flush,), (db.compact,), (db.check,), (db.stats,),
+                 (db.backup, self.path + "2"), (db.__enter__,), (next, scan), (scan.seek, b"a"), (snapshot.get, b"a"), (batch.__enter__,)]
+        for call, *arguments in calls:
+            with self.subTest(call=call):
+                self.refused("closed", call, *arguments)
+        db.close()
+        self.assertEqual(self.open()[b"a"], b"1")
+
+    def test_paths(self):
+        self.refused("not_found", store.open, os.path.join(self.folder, "no", "db"))
+        self.refused("not_found", store.open, self.path, create=False)
+        with open(self.path, "wb") as file:
+            file.write(b"something else" * 1000)
+        self.assertIn(self.path, str(self.refused("not_a_store", store.open, self.path)))
+        odd = self.path + "\udcff"  # no UTF-8
+        self.assertIn(odd, str(self.refused("not_found", store.open, odd, create=False)))
+        with store.open(os.fsencode(odd)) as db:
+            db[b"a"] = b""
+        self.assertTrue(os.path.exists(odd))
+
+    def test_locked(self):
+        self.open()
+        error = self.refused("locked", store.open, self.path)
+        self.assertIsInstance(error, store.Locked)
+        self.assertIn(self.path, str(error))
+
+    def test_read_only(self):
+        self.open().close()
+        with store.open(self.path, read_only=True) as one, store.open(self.path, read_only=True) as another:
+            self.assertEqual((len(one), len(another)), (0, 0))
+            self.refused("read_only", one.put, b"a", b"")
+
+    def test_no_space(self):
+        db = self.open(capacity_bytes=1 << 24, wal="none")
+        with self.assertRaises(store.Error) as caught:
+            for i in range(100):
+                db[b"%d" % i] = bytes(1 << 20)
+        self.assertEqual(caught.exception.code, "no_space")
+
+    def test_errors_can_be_pickled(self):
+        import pickle
+        error = pickle.loads(pickle.dumps(store.Locked("text", "locked", 0)))
+        self.assertEqual((type(error), str(error), error.code, error.os_error), (store.Locked, "text", "locked", 0))
+
+
+class Around(Case):
+    def test_a_waiting_thread_lets_others_run(self):
+        db = self.open(write_buffer_bytes=64 << 20, wal="none")
+        value = random.Random(1).randbytes(60_000)
+        for i in range(700):
+            db[b"%d" % i] = value
+        over, ran = threading.Event(), 0
+        def flush():
+            db.flush()
+            over.set()
+        switch = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, switch)
+        thread = threading.Thread(target=flush)
+        sys.setswitchinterval(100)  # nobody is made to give the lock away
+        thread.start()
+        while not over.is_set() and ran < 10**9:
+            ran += 1
+            if ran % 1000 == 0:
+                time.sleep(0)
+        thread.join()
+        self.assertGreater(ran, 1000)
+
+    def test_many_threads(self):
+        db = self.open(cache_bytes=1 << 18, write_buffer_bytes=1 << 16)
+        wrong = []
+
+        def work(number):
+            draw = random.Random(number)
+            try:
+                for i in range(2000):
+                    key = b"%04d" % draw.randrange(1000)
+                    if i % 3 == 0:
+                        db[key] = key * 20
+                    elif i % 97 == 1:
+                        with db.snapshot() as snapshot:
+                            for found, value in snapshot.scan(key, limit=20):
+                                assert value == found * 20
+                    else:
+                        assert db.get(key, key * 20) == key * 20
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(db.check(), [])
+
+    def test_a_scan_shared_by_threads(self):
+        db = self.open(cache_bytes=1 << 18)
+        db.update((b"%05d" % i, b"x" * 100) for i in range(20_000))
+        db.flush()
+        scan, found, wrong = db.scan(), [], []
+
+        def walk():
+            while True:
+                try:
+                    found.append(next(scan)[0])
+                except StopIteration:
+                    return
+                except ValueError:  # the other one is in it
+                    time.sleep(0)
+                except BaseException as error:
+                    wrong.append(error)
+                    return
+
+        threads = [threading.Thread(target=walk) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(wrong, [])
+        self.assertEqual(sorted(found), [b"%05d" % i for i in range(20_000)])
+
+    def test_fork(self):
+        db = self.open()
+        db[b"a"] = b"1"
+        scan = db.scan()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            code = 1
+            try:
+                for call in (lambda: db.get(b"a"), lambda: db.put(b"a", b"2"), lambda: next(scan), db.flush, db.close, lambda: b"a" in db):
+                    self.refused("closed", call)
+                del db, scan
+                code = 0
+            finally:
+                os._exit(code)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(db[b"a"], b"1")
+        self.assertEqual(list(scan), [(b"a", b"1")])
+
+    def test_the_interpreter_ends_in_a_child_of_fork(self):
+        self.run_python("db = store.open(path)\ndb[b'a'] = b'1'\nchild = os.fork()\n"
+                        "if child: sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))")
+        self.assertEqual(self.open()[b"a"], b"1")
+
+    def test_the_interpreter_ends_with_an_open_store(self):
+        self.run_python("""
+db = store.open(path, wal='none')
+db[b'a'] = b'1'
+scan, snapshot = db.scan(), db.snapshot()
+threading.Thread(target=lambda db: time.sleep(1000), args=(db,), daemon=True).start()  # whose frame nobody takes down
+""")
+        self.assertEqual(self.open()[b"a"], b"1", "it was closed")
+
+    def test_the_interpreter_ends_while_threads_work(self):
+        for call in ("db.get(b'a')", "db.put(b'a', b'1')", "db.flush()", "list(db.scan(limit=3))", "db.snapshot().get(b'a')"):
+            with self.subTest(call):
+                self.run_python(f"""
+db = store.open(path)
+def work():
+    while True:
+        try:
+            {call}
+        except store.Error:  # it was closed
+            pass
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+""")
+
+    def test_what_a_store_made_keeps_it(self):
+        db = self.open()
+        db[b"a"] = b"1"
+        scan = db.scan()
+        del db
+        self.assertEqual(next(scan), (b"a", b"1"))
+
+
+if __name__ == "__main__":
+    unittest.main()
