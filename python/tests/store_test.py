@@ -507,7 +507,7 @@ time.sleep(0.1)
 """)
 
     def test_what_a_store_made_keeps_it(self):
-        db = self.open()
+        db = store.open(self.path)  # of which nobody else knows
         db[b"a"] = b"1"
         scan = db.scan()
         del db
