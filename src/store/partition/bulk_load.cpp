@@ -42,7 +42,6 @@ monterey::Task<> add_all(AnyBulkSource& source, TreeBuilder& builder) {
 }  // namespace
 
 void PartitionCore::require_loadable() const {
-  require_open();
   require_writable();
   if (tree_.empty() && active_.data->empty() && frozen_.empty()) return;
   std::uint64_t buffered = active_.data->entries();

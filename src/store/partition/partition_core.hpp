@@ -166,7 +166,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   monterey::Task<> sync();
 
   // --- loading (bulk_load.cpp) ---
-  void require_loadable() const;  // Errors: closed, read_only, poisoned; invalid_argument when it is not empty
+  void require_loadable() const;  // Errors: read_only, poisoned; invalid_argument when it is not empty
   monterey::Task<std::uint64_t> bulk_load(AnyBulkSource& source);
 
   // --- views (flush.cpp) ---

@@ -1,5 +1,5 @@
 // Cores that write, read and take snapshots of one store until a shutdown at a random moment; then the store is opened anew and held to what
-// was acknowledged. STORE_SOAK_SECONDS says how long (60); STORE_SEED or --seed=N repeats a run's choices, not its schedule.
+// was acknowledged. STORE_SOAK_SECONDS says how long (30); STORE_SEED or --seed=N repeats a run's choices, not its schedule.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -29,7 +29,7 @@ constexpr unsigned kWriters = 3;  // of each core
 
 std::chrono::seconds soak_time() {
   const char* text = std::getenv("STORE_SOAK_SECONDS");
-  return std::chrono::seconds(text == nullptr ? 60 : std::atoi(text));
+  return std::chrono::seconds(text == nullptr ? 30 : std::atoi(text));
 }
 
 // What a writer has been told of. It is the only one that writes its keys.
