@@ -14,11 +14,21 @@ namespace store {
 
 using monterey::Task;
 
+namespace {
+
+constexpr std::size_t kOpeningBytes = std::size_t{1} << 20;  // that opening a shard reads at once, at most
+
+}  // namespace
+
 monterey::BufferConfig ShardedOptions::buffer_config(unsigned cores) const {
   const unsigned all = std::max(shards != 0 ? shards : cores, 1u);
   const unsigned each = (all + cores - 1) / std::max(cores, 1u);
   monterey::BufferConfig config;
-  for (unsigned i = 0; i < each; ++i) config += partition.buffer_config();
+  for (unsigned i = 0; i < each; ++i) {
+    config += partition.buffer_config();
+    // Shards of one core open side by side: what one has for a moment, another may have to lie around.
+    if (i > 0) config.bytes += kOpeningBytes;
+  }
   return config;
 }
 
