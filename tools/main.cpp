@@ -50,7 +50,7 @@ constexpr const char* kCreateFooter =
     R"(With --shards or --split the store is a sharded one: a directory with a file for each shard, which is new or empty. Shard i is
 on core i modulo the number of cores that a program opens it with. With --shards alone the hash of a key says to which shard it
 belongs. With --split keys before the first one given belong to the first shard, those from it on to the second, and so on.
-Neither is changed afterwards.
+`store reshard` changes that.
 
 Examples:
   store create app.db

@@ -103,7 +103,7 @@ STORE_API store_code store_options_init_sized(store_options* options, size_t siz
  * Errors: not_found when there is none and it is not to be made; locked while this or another process has it open; those of Store::open. */
 STORE_API store_code store_open(const char* path, const store_options* options, store_db** db) STORE_NOEXCEPT;
 /* Flushes, gives the file back and frees the handle, which is free also when the flush failed. NULL is no store, and STORE_OK. Calls on
- * its snapshots, and on its scans when they come to what they have not read yet, then are STORE_ERROR_CLOSED; they are to be freed all the same. */
+ * its snapshots and scans then are STORE_ERROR_CLOSED; they are to be freed all the same. */
 STORE_API store_code store_close(store_db* db) STORE_NOEXCEPT;
 
 /* Gives a copy of the value, to be freed by store_free(); it is not NULL even if the value is empty. Or STORE_KEY_NOT_FOUND. */

@@ -134,12 +134,13 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
 // A scan of a partition, whose entries come in pieces.
 class StoreScanCore {
  public:
-  StoreScanCore(std::shared_ptr<StoreCore> in, Scan of, std::uint64_t limit) : store(std::move(in)), left(limit) {
-    scan.emplace(std::move(of));
-  }
+  StoreScanCore(std::shared_ptr<StoreCore> in, std::uint64_t limit) : store(std::move(in)), left(limit) {}
   StoreScanCore(const StoreScanCore&) = delete;
   StoreScanCore& operator=(const StoreScanCore&) = delete;
   ~StoreScanCore() { store->drop_there(scan); }
+
+  // On the store's thread.
+  Task<> begin(Task<Scan> start) { scan.emplace(co_await std::move(start)); }
 
   bool is_ready() const noexcept { return at < ends.size() || last || left == 0; }
 
@@ -218,8 +219,9 @@ class StoreScanCore {
 };
 
 StoreScan StoreCore::scan(Task<Scan> start, std::uint64_t limit) {
-  Scan begun = owner.run([&start]() -> Task<Scan> { co_return co_await std::move(start); });
-  return StoreScan(std::make_unique<StoreScanCore>(shared_from_this(), std::move(begun), limit));
+  auto core = std::make_unique<StoreScanCore>(shared_from_this(), limit);
+  owner.run([&] { return core->begin(std::move(start)); });
+  return StoreScan(std::move(core));
 }
 
 }  // namespace detail

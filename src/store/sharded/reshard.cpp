@@ -73,10 +73,16 @@ Task<std::uint64_t> ShardSet::reshard(Devices devices, ShardedOptions options, R
     }
     std::rethrow_exception(error);
   }
-  // When this fails nobody knows which of the two the store is: both stay.
   to->manifest_.sequence = from->manifest_.sequence;
-  co_await write_manifest(*from->manifest_device_, to->manifest_);
+  try {
+    co_await write_manifest(*from->manifest_device_, to->manifest_);
+  } catch (...) {
+    error = std::current_exception();
+  }
   co_await from->drop_all();
+  from->manifest_device_.reset();  // of this core; whoever drops a snapshot elsewhere may keep `from` a while longer
+  // When the manifest could not be written nobody knows which of the two the store is: both stay.
+  if (error) std::rethrow_exception(error);
   co_await remove_shards(*devices, from->manifest_.epoch);
   co_return copied;
 }
