@@ -66,6 +66,7 @@ struct DumpCommand {
 struct StatCommand {
   SessionOptions session;
   bool json = false;
+  bool prometheus = false;
 };
 
 struct CheckCommand {

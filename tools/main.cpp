@@ -370,7 +370,8 @@ class Program {
 
   void declare_inspect() {
     CLI::App& stat = add("stat", "Print what the store holds and uses", stat_, false);
-    stat.add_flag("--json", stat_.json, "As one JSON object");
+    CLI::Option* json = stat.add_flag("--json", stat_.json, "As one JSON object");
+    stat.add_flag("--prometheus", stat_.prometheus, "As the text that Prometheus reads, of each shard")->excludes(json);
     stat.footer(
         "Of a sharded store the totals of all shards, of height and generation the largest, and then each shard.\n\n"
         "Example:\n  store stat app.db --json");

@@ -77,7 +77,10 @@ void print(const std::string& text, const std::vector<std::string>& notes) {
 
 monterey::Task<ExitCode> stat(const StatCommand& command, Partition& db, const BlockDevice& device) {
   const Stats stats = db.stats();
-  if (command.json) {
+  if (command.prometheus) {
+    const std::vector<MetricSource> sources{{metric_label("store", command.session.path), stats}};
+    print(prometheus_text(sources), {});
+  } else if (command.json) {
     print(as_json(stats, device, ""), {});
   } else {
     print(as_text(stats, device), stats.open_notes);
@@ -117,8 +120,23 @@ std::string shards_as_text(const ShardedStats& stats) {
   return lines;
 }
 
+// Of those that have any figures.
+std::vector<MetricSource> sources_of(const std::string& path, const ShardedStats& stats) {
+  std::vector<MetricSource> sources;
+  for (std::size_t i = 0; i < stats.shards.size(); ++i) {
+    if (!stats.shards[i].stats) continue;
+    const std::string labels = metric_label("store", path) + ',' + metric_label("shard", std::to_string(i));
+    sources.push_back({labels, *stats.shards[i].stats});
+  }
+  return sources;
+}
+
 monterey::Task<ExitCode> stat(const StatCommand& command, ShardedStore& db) {
   const ShardedStats stats = co_await db.stats();
+  if (command.prometheus) {
+    print(prometheus_text(sources_of(command.session.path, stats)), {});
+    co_return ExitCode::done;
+  }
   const Stats total = total_of(stats);
   // How files of this directory are reached; the shards' devices belong to the store.
   const auto devices = shard_files(command.session.path);

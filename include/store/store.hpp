@@ -6,6 +6,7 @@
 #include <store/blocking_store.hpp>
 #include <store/config.hpp>
 #include <store/error.hpp>
+#include <store/metrics.hpp>
 #include <store/nvme_block_device.hpp>
 #include <store/partition.hpp>
 #include <store/pinned_value.hpp>

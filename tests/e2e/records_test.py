@@ -98,6 +98,9 @@ class Records(Case):
         self.assertGreater(stat["overflow_blocks"], 0)
         self.assertEqual(stat["notes"], [])
         self.assertIn(b"entries            2000\n", self.run_store("stat", self.db)[0])
+        metrics = self.run_store("stat", self.db, "--prometheus")[0].decode()
+        self.assertIn(f'store_entries{{store="{self.db}"}} 2000\n', metrics)
+        self.run_store("stat", self.db, "--prometheus", "--json", expect=USAGE)
         report = json.loads(self.run_store("check", self.db, "--json")[0])
         self.assertEqual((report["ok"], report["entries"], report["errors"]), (True, 2000, []))
 

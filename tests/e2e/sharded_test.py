@@ -115,6 +115,9 @@ class Verbs(ShardedCase):
         for name in TOTALS:
             self.assertEqual(stat[name], sum(one[name] for one in each), name)
         self.assertEqual(stat["height"], max(one["height"] for one in each))
+        metrics = self.run_store("stat", self.db, "--prometheus")[0].decode()
+        for i, one in enumerate(each):
+            self.assertIn(f'store_entries{{store="{self.db}",shard="{i}"}} {one["entries"]}\n', metrics)
         text = self.run_store("stat", self.db)[0].decode()
         for line in ("entries            3000", "shards             4", "routing            hash",
                      f"{self.shard(3)}: core {stat['shards'][3]['core']}, {stat['shards'][3]['entries']} entries, "

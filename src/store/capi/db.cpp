@@ -1,6 +1,6 @@
 // The calls on a store.
 #include <cstdint>
-#include <iterator>
+#include <store/metrics.hpp>
 #include <utility>
 #include <vector>
 
@@ -48,48 +48,6 @@ store_code with(store_db* db, Body body) noexcept {
     return body(*use);
   });
 }
-
-struct NamedStat {
-  const char* name;
-  std::uint64_t Stats::*number;
-};
-constexpr NamedStat kStats[] = {
-    {"generation", &Stats::generation},
-    {"entries", &Stats::entries},
-    {"height", &Stats::height},
-    {"tree_pages", &Stats::tree_pages},
-    {"overflow_blocks", &Stats::overflow_blocks},
-    {"allocator_pages", &Stats::allocator_pages},
-    {"high_water_blocks", &Stats::high_water_blocks},
-    {"free_blocks", &Stats::free_blocks},
-    {"held_blocks", &Stats::held_blocks},
-    {"device_blocks", &Stats::device_blocks},
-    {"capacity_blocks", &Stats::capacity_blocks},
-    {"buffered_entries", &Stats::buffered_entries},
-    {"buffered_bytes", &Stats::buffered_bytes},
-    {"last_sequence", &Stats::last_sequence},
-    {"incarnation", &Stats::incarnation},
-    {"log_segments", &Stats::log_segments},
-    {"log_bytes", &Stats::log_bytes},
-    {"log_used_bytes", &Stats::log_used_bytes},
-    {"log_groups", &Stats::log_groups},
-    {"log_records", &Stats::log_records},
-    {"log_bytes_written", &Stats::log_bytes_written},
-    {"replayed_bytes", &Stats::replayed_bytes},
-    {"replayed_records", &Stats::replayed_records},
-    {"replayed_entries", &Stats::replayed_entries},
-    {"cache_frames", &Stats::cache_frames},
-    {"cache_hits", &Stats::cache_hits},
-    {"cache_misses", &Stats::cache_misses},
-    {"cache_evictions", &Stats::cache_evictions},
-    {"cache_pinned", &Stats::cache_pinned},
-    {"gets", &Stats::gets},
-    {"puts", &Stats::puts},
-    {"flushes", &Stats::flushes},
-    {"flush_pages_read", &Stats::flush_pages_read},
-    {"flush_pages_written", &Stats::flush_pages_written},
-    {"flush_writes", &Stats::flush_writes},
-};
 
 }  // namespace
 }  // namespace store::capi
@@ -294,9 +252,9 @@ store_code store_stat(store_db* db, const char* name, std::uint64_t* value) noex
     require_out(value, "value");
     require(name, "name");
     const DbTable::Use use(dbs, db);
-    for (const NamedStat& stat : kStats) {
+    for (const store::Metric& stat : store::metrics()) {
       if (std::string_view(stat.name) != name) continue;
-      *value = use->stats().*stat.number;
+      *value = use->stats().*stat.value;
       return STORE_OK;
     }
     throw store::Error(store::Errc::invalid_argument, std::string("there is no statistic `") + name + "`");
@@ -304,5 +262,5 @@ store_code store_stat(store_db* db, const char* name, std::uint64_t* value) noex
 }
 
 const char* store_stat_name(std::size_t index) noexcept {
-  return index < std::size(kStats) ? kStats[index].name : nullptr;
+  return index < store::metrics().size() ? store::metrics()[index].name : nullptr;
 }
