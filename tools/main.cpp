@@ -265,6 +265,7 @@ class Program {
     app_.require_subcommand(1);
     app_.footer(kFooter);
     app_.set_help_flag("-h,--help", "Print this help");
+    app_.set_version_flag("--version", "store " STORE_VERSION, "Print the version");
     app_.failure_message([](const CLI::App*, const CLI::Error& error) {
       return fmt::format("store: {}\nstore: `store --help` shows how it is used\n", error.what());
     });

@@ -98,6 +98,7 @@ class Records(Case):
         self.assertGreater(stat["overflow_blocks"], 0)
         self.assertEqual(stat["notes"], [])
         self.assertIn(b"entries            2000\n", self.run_store("stat", self.db)[0])
+        self.assertRegex(self.run_store("--version")[0], rb"^store [0-9]+[.][0-9]+[.][0-9]+\n$")
         metrics = self.run_store("stat", self.db, "--prometheus")[0].decode()
         self.assertIn(f'store_entries{{store="{self.db}"}} 2000\n', metrics)
         self.run_store("stat", self.db, "--prometheus", "--json", expect=USAGE)
