@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tools/commands.hpp"
+#include "tools/manual.hpp"
 
 namespace store::tool {
 namespace {
@@ -277,6 +278,7 @@ class Program {
     declare_copies();
     declare_devices();
     declare_bench();
+    declare_manual();
   }
 
   ExitCode run(int argc, char** argv) {
@@ -474,6 +476,35 @@ class Program {
     command.footer(kBenchFooter);
   }
 
+  // For the build, which installs what it prints; not shown.
+  void declare_manual() {
+    CLI::App& command = *app_.add_subcommand("manual", "Print man pages and shell completions");
+    command.group("");
+    command.add_option("kind", manual_kind_, "list, man, bash, zsh or fish")
+        ->required()
+        ->check(CLI::IsMember({"list", "man", "bash", "zsh", "fish"}));
+    command.add_option("command", manual_command_, "Whose man page; that of all when left out");
+    command.callback([this] { chosen_ = [this] { return print_manual(); }; });
+  }
+
+  ExitCode print_manual() const {
+    std::string text;
+    if (manual_kind_ == "man") {
+      const CLI::App* const command = manual_command_.empty() ? nullptr : app_.get_subcommand(manual_command_);
+      text = man_page(app_, command, STORE_VERSION);
+    } else if (manual_kind_ == "bash") {
+      text = bash_completion(app_);
+    } else if (manual_kind_ == "zsh") {
+      text = zsh_completion(app_);
+    } else if (manual_kind_ == "fish") {
+      text = fish_completion(app_);
+    } else {
+      text = command_list(app_);
+    }
+    fmt::print("{}", text);
+    return ExitCode::done;
+  }
+
   CLI::App app_{"An embedded key/value store: create, read, write, load, dump, check, compact and back up a store",
                 "store"};
   std::function<ExitCode()> chosen_;
@@ -492,6 +523,8 @@ class Program {
   CompactCommand compact_;
   DevicesCommand devices_;
   BenchCommand bench_;
+  std::string manual_kind_;
+  std::string manual_command_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 """What `cmake --install` leaves, as an outside project uses it: by find_package, by pkg-config, and the sources by add_subdirectory."""
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -112,6 +113,34 @@ class Install(unittest.TestCase):
         run(CMAKE, "-S", folder, "-B", folder + "/build", "-G", "Ninja", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache")
         run(CMAKE, "--build", folder + "/build", "--target", "cxx")
         self.hello(folder + "/build/cxx", folder)
+
+    def test_man_pages_and_completions(self):
+        """A page for each command, without a complaint of groff; bash completes commands, flags and files."""
+        share = os.path.join(self.stage, "share")
+        program = os.path.join(self.stage, "bin", "store")
+        commands = run(program, "manual", "list").split()
+        self.assertIn("reshard", commands)
+        self.assertNotIn("manual", commands)
+        pages = sorted(os.listdir(share + "/man/man1"))
+        self.assertEqual(pages, sorted(["store.1"] + [f"store-{command}.1" for command in commands]))
+        for page in pages:
+            done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", os.path.join(share, "man/man1", page)],
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), page)
+        text = re.sub(r".\x08", "", run("groff", "-man", "-Tascii", share + "/man/man1/store-create.1"))  # without overstrikes
+        for words in ("SYNOPSIS", "--overwrite", "store create app.db"):
+            self.assertIn(words, text)
+
+        def completed(*words):
+            script = (f"source {share}/bash-completion/completions/store; COMP_WORDS=({' '.join(words)}); "
+                      f"COMP_CWORD={len(words) - 1}; _store; printf '%s\\n' \"${{COMPREPLY[@]}}\"")
+            return run("bash", "-c", script, cwd=self.stage).split()
+
+        self.assertEqual(completed("store", "cr"), ["create"])
+        self.assertEqual(completed("store", "create", "--ov"), ["--overwrite"])
+        self.assertEqual(completed("store", "create", "bi"), ["bin"])
+        for shell, file in (("zsh", "zsh/site-functions/_store"), ("fish", "fish/vendor_completions.d/store.fish")):
+            run(shell, "-n", os.path.join(share, file))
 
     def test_nothing_but_the_public_is_installed(self):
         found = {os.path.relpath(os.path.join(path, name), self.stage) for path, _, names in os.walk(self.stage) for name in names}
