@@ -126,8 +126,47 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   StoreScan scan(Task<Scan> start, std::uint64_t limit);
   StoreSnapshot snapshot();
 
+  // Runs `look_up(partition, reader)`, a lookup that does not suspend, at once with those of other threads, or as the core where what was
+  // written last is not in its place yet. Errors: those of require_usable(); why the thread has ended.
+  template <class LookUp>
+  auto read(const View* view, LookUp look_up) {
+    owner.require_usable();
+    {
+      const Owner::Beside beside(owner);
+      if (partition().may_read_together(view)) return look_up(partition(), readers[beside.slot()]);
+    }
+    const Owner::Inside inside(owner);
+    return look_up(partition(), readers[0]);
+  }
+
+  // Unless it would have to wait for other threads: then false, as when `look_up` says so.
+  template <class LookUp>
+  bool try_read(LookUp look_up) {
+    owner.require_usable();
+    {
+      const Owner::Beside beside(owner, std::try_to_lock);
+      if (!beside.entered()) return false;
+      if (partition().may_read_together(nullptr)) return look_up(partition(), readers[beside.slot()]);
+    }
+    const Owner::Inside inside(owner, std::try_to_lock);
+    return inside.entered() && look_up(partition(), readers[0]);
+  }
+
+  Stats stats() {
+    owner.require_usable();
+    const Owner::Inside inside(owner);
+    Stats stats = db->stats();
+    for (const SlotReader& reader : readers) {
+      stats.gets += reader.gets;
+      stats.cache_hits += reader.cache_hits;
+    }
+    return stats;
+  }
+
   OwnerThread owner;
   mutable std::optional<Partition> db;
+  struct alignas(64) SlotReader : Reader {};
+  std::array<SlotReader, BigReaderLock::kSlots> readers;  // of who has the slot, or is the core
   std::atomic<bool> is_closed{false};
 };
 
@@ -271,23 +310,21 @@ namespace {
 // The verbs that read, of the newest state or a snapshot: `source` is a Partition or a Snapshot, and `view` what it sees.
 template <class Source>
 std::optional<std::string> get_from(detail::StoreCore& store, Source& source, const View* view, std::string_view key) {
-  store.owner.require_usable();
-  {
-    std::optional<std::string> value;
-    const detail::OwnerThread::Inside inside(store.owner);
-    if (store.partition().try_get(key, view, value)) return value;
-  }
+  std::optional<std::string> value;
+  const bool done = store.read(view, [&](const detail::PartitionCore& partition, detail::Reader& reader) {
+    return partition.try_get(key, view, value, reader);
+  });
+  if (done) return value;
   return store.owner.run([&]() -> Task<std::optional<std::string>> { co_return co_await source.get(key); });
 }
 
 template <class Source>
 bool contains_in(detail::StoreCore& store, Source& source, const View* view, std::string_view key) {
-  store.owner.require_usable();
-  {
-    bool there = false;
-    const detail::OwnerThread::Inside inside(store.owner);
-    if (store.partition().try_contains(key, view, there)) return there;
-  }
+  bool there = false;
+  const bool done = store.read(view, [&](const detail::PartitionCore& partition, detail::Reader& reader) {
+    return partition.try_contains(key, view, there, reader);
+  });
+  if (done) return there;
   return store.owner.run([&]() -> Task<bool> { co_return co_await source.contains(key); });
 }
 
@@ -298,15 +335,17 @@ std::vector<std::optional<std::string>> get_many_from(detail::StoreCore& store, 
   std::vector<std::optional<std::string>> values(keys.size());
   std::array<std::optional<std::string_view>, kKeysAtOnce> views;
   std::size_t done = 0;
-  while (done < keys.size()) {
+  const auto copy_some = [&](const detail::PartitionCore& partition, detail::Reader& reader) {
     const auto some = keys.subspan(done, std::min(kKeysAtOnce, keys.size() - done));
     views.fill(std::nullopt);
-    const detail::OwnerThread::Inside inside(store.owner);
-    if (!store.partition().try_view_many(some, view, std::span(views).first(some.size()))) break;
+    if (!partition.try_view_many(some, view, std::span(views).first(some.size()), reader)) return false;
     for (std::size_t i = 0; i < some.size(); ++i) {
       if (views[i]) values[done + i].emplace(*views[i]);
     }
     done += some.size();
+    return true;
+  };
+  while (done < keys.size() && store.read(view, copy_some)) {
   }
   if (done == keys.size()) return values;
   return store.owner.run([&]() -> Task<std::vector<std::optional<std::string>>> {
@@ -396,22 +435,21 @@ std::vector<std::optional<std::string>> Store::get_many(std::span<const std::str
 std::optional<std::size_t> Store::get_into(std::string_view key, std::span<std::byte> into,
                                            GetIntoOptions options) const {
   detail::StoreCore& store = core();
-  store.owner.require_usable();
-  {
-    std::optional<std::size_t> size;
-    const detail::OwnerThread::Inside inside(store.owner);
-    if (store.partition().try_get_into(key, nullptr, into, options, size)) return size;
-  }
+  std::optional<std::size_t> size;
+  const bool done = store.read(nullptr, [&](const detail::PartitionCore& partition, detail::Reader& reader) {
+    return partition.try_get_into(key, nullptr, into, options, size, reader);
+  });
+  if (done) return size;
   return store.owner.run(
       [&]() -> Task<std::optional<std::size_t>> { co_return co_await store.db->get_into(key, into, options); });
 }
 std::optional<std::optional<std::size_t>> Store::try_get_into(std::string_view key, std::span<std::byte> into,
                                                               GetIntoOptions options) const {
-  detail::StoreCore& store = core();
-  store.owner.require_usable();
   std::optional<std::size_t> size;
-  const detail::OwnerThread::Inside inside(store.owner, std::try_to_lock);
-  if (!inside.entered() || !store.partition().try_get_into(key, nullptr, into, options, size)) return std::nullopt;
+  const bool done = core().try_read([&](const detail::PartitionCore& partition, detail::Reader& reader) {
+    return partition.try_get_into(key, nullptr, into, options, size, reader);
+  });
+  if (!done) return std::nullopt;
   return size;
 }
 
@@ -488,11 +526,7 @@ BackupReport Store::backup(std::string target, BackupOptions options) const {
 CheckReport Store::check(CheckOptions options) const {
   return core().owner.run([&]() -> Task<CheckReport> { co_return co_await core_->db->check(options); });
 }
-Stats Store::stats() const {
-  core().owner.require_usable();
-  const detail::OwnerThread::Inside inside(core_->owner);
-  return core_->db->stats();
-}
+Stats Store::stats() const { return core().stats(); }
 void Store::close() {
   core().owner.require_usable();
   core_->close();

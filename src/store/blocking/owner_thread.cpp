@@ -1,7 +1,5 @@
 #include "store/blocking/owner_thread.hpp"
 
-#include <sched.h>
-
 #include <csignal>
 #include <store/error.hpp>
 #include <system_error>
@@ -35,26 +33,7 @@ class SignalsBlocked {
   sigset_t before_;
 };
 
-constexpr int kYields = 64;
-
 }  // namespace
-
-void ShortLock::let_owner_in() const noexcept {
-  for (int i = 0; i < kYields && owner_waits_.load(std::memory_order_relaxed); ++i) sched_yield();
-}
-
-void ShortLock::lock_as_owner() noexcept {
-  owner_waits_.store(true, std::memory_order_relaxed);
-  pthread_mutex_lock(&mutex_);
-  owner_waits_.store(false, std::memory_order_relaxed);
-}
-
-void ShortLock::pass() noexcept {
-  if (waiting_.load(std::memory_order_relaxed) == 0) return;
-  unlock();
-  for (int i = 0; i < kYields && waiting_.load(std::memory_order_relaxed) > 0; ++i) sched_yield();
-  lock_as_owner();
-}
 
 OwnerThread::OwnerThread(monterey::Cluster::Builder builder) : forks_(count_forks_from_now_on()) {
   const SignalsBlocked blocked;  // the thread inherits it
@@ -133,9 +112,13 @@ void OwnerThread::require_usable() const {
 }
 
 void OwnerThread::unlock_and_throw_ended() {
-  const std::exception_ptr why = error_;
   lock_.unlock();
-  if (why) std::rethrow_exception(why);
+  throw_ended();
+}
+
+// Once it has ended nothing of it changes.
+void OwnerThread::throw_ended() const {
+  if (error_) std::rethrow_exception(error_);
   throw Error(Errc::closed, "the store's thread has ended");
 }
 

@@ -2,11 +2,11 @@
 //
 // Invariants:
 //  * Whoever runs code of the engine holds lock_, and the reactor is its thread's: the owner thread always but while it sleeps, others as
-//    `Inside`. So the engine sees one thread at a time, as on a core.
+//    `Inside`. So the engine sees one thread at a time, as on a core; but for lookups that change nothing, several of which run at once, each
+//    `Beside` the others.
 //  * Only the owner thread enters the ring and runs tasks. What an Inside makes ready wakes it.
 #pragma once
 
-#include <pthread.h>
 #include <semaphore.h>
 
 #include <atomic>
@@ -26,40 +26,9 @@
 #include <utility>
 
 #include "monterey/io_backend.hpp"
+#include "store/blocking/big_reader_lock.hpp"
 
 namespace store::detail {
-
-// Mutual exclusion of threads that hold it for a short step each: waits a while before it sleeps. The owner goes before those that come.
-class ShortLock {
- public:
-  ShortLock() noexcept = default;
-  ShortLock(const ShortLock&) = delete;
-  ShortLock& operator=(const ShortLock&) = delete;
-  ~ShortLock() { pthread_mutex_destroy(&mutex_); }
-
-  void lock() noexcept {
-    if (try_lock()) return;
-    let_owner_in();
-    waiting_.fetch_add(1, std::memory_order_relaxed);
-    pthread_mutex_lock(&mutex_);
-    waiting_.fetch_sub(1, std::memory_order_relaxed);
-  }
-  bool try_lock() noexcept {
-    return !owner_waits_.load(std::memory_order_relaxed) && pthread_mutex_trylock(&mutex_) == 0;
-  }
-  void unlock() noexcept { pthread_mutex_unlock(&mutex_); }
-
-  // Of the owner. pass(): lets those in who wait.
-  void lock_as_owner() noexcept;
-  void pass() noexcept;
-
- private:
-  void let_owner_in() const noexcept;
-
-  pthread_mutex_t mutex_ = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
-  std::atomic<int> waiting_{0};
-  std::atomic<bool> owner_waits_{false};
-};
 
 class OwnerThread final : private monterey::detail::CoreGuard {
  public:
@@ -86,14 +55,14 @@ class OwnerThread final : private monterey::detail::CoreGuard {
       owner_.lock_.lock();
       enter();
     }
-    // Becomes the core if nobody is it now.
+    // Unless it would have to wait for others.
     Inside(OwnerThread& owner, std::try_to_lock_t) : owner_(owner) {
       if (owner_.lock_.try_lock()) enter();
     }
     Inside(const Inside&) = delete;
     Inside& operator=(const Inside&) = delete;
     ~Inside() {
-      if (!activation_) return;
+      if (!entered()) return;
       if (owner_.reactor_->has_ready()) owner_.reactor_->backend().wake();
       activation_.reset();
       owner_.lock_.unlock();
@@ -112,6 +81,36 @@ class OwnerThread final : private monterey::detail::CoreGuard {
 
     OwnerThread& owner_;
     std::optional<monterey::detail::Reactor::Activation> activation_;
+  };
+
+  // While it lives nobody is the core, and the calling thread may look at what it left. As for errors, see Inside.
+  class Beside {
+   public:
+    explicit Beside(OwnerThread& owner) : owner_(owner), slot_(owner.lock_.lock_shared()) { require_core(); }
+    // Unless it would have to wait for others.
+    Beside(OwnerThread& owner, std::try_to_lock_t) : owner_(owner), slot_(owner.lock_.try_lock_shared()) {
+      if (entered()) require_core();
+    }
+    Beside(const Beside&) = delete;
+    Beside& operator=(const Beside&) = delete;
+    ~Beside() {
+      if (entered()) owner_.lock_.unlock_shared(slot_);
+    }
+
+    bool entered() const noexcept { return slot_ != BigReaderLock::kSlots; }
+    // Below BigReaderLock::kSlots, and of no two at once.
+    std::size_t slot() const noexcept { return slot_; }
+
+   private:
+    void require_core() const {
+      if (!owner_.ended_) [[likely]]
+        return;
+      owner_.lock_.unlock_shared(slot_);
+      owner_.throw_ended();
+    }
+
+    OwnerThread& owner_;
+    const std::size_t slot_;
   };
 
   // Runs `fn() -> Task<T>` on the thread, and waits for its end. Errors: those of require_usable() and of the task; why the thread has ended.
@@ -197,8 +196,9 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   void post(CallBase& call);
   void forget(CallBase& call) noexcept;
   [[noreturn]] void unlock_and_throw_ended();
+  [[noreturn]] void throw_ended() const;
 
-  ShortLock lock_;
+  BigReaderLock lock_;
   // What follows is guarded by it.
   monterey::detail::Reactor* reactor_ = nullptr;
   CallBase* calls_ = nullptr;  // that have not ended

@@ -103,7 +103,7 @@ CacheState::~CacheState() {
 // A branch's child that was not where it was found last, if it is anywhere.
 std::uint32_t CacheCore::find_and_note(const PagePointer& pointer, std::uint32_t* hint) const noexcept {
   const std::uint32_t frame = find_loaded(pointer);
-  if (frame != kNoFrame) *hint = frame;
+  if (frame != kNoFrame) std::atomic_ref(*hint).store(frame, std::memory_order_relaxed);
   return frame;
 }
 

@@ -15,9 +15,12 @@
 // A hit touches one line of the table of {page, frame} entries, then the page, whose header says whether it is the one. Who
 // comes from a resident branch saves the table: for each child a branch frame keeps a hint, the frame in which the child was
 // found last, which is where the search goes on while the pointer is still on its way from memory. A hint is never trusted.
+// The const lookups may run on several threads at once while nobody calls anything else: what they write, second chances and hints, is
+// atomic and of no consequence.
 // Under AddressSanitizer unpinned frames are poisoned; debug builds scribble over evicted ones.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -128,9 +131,17 @@ struct CacheCore {
 
   std::uint32_t home(std::uint32_t page) const noexcept { return (page * 0x9E3779B1u) >> hash_shift; }
 
+  FrameState state(std::uint32_t frame) const noexcept {
+    return std::atomic_ref(states[frame]).load(std::memory_order_relaxed);
+  }
+  // Gives a resident frame its second chance. Written only if it has none, so that threads which read do not wait for each other's writes.
+  void refer(std::uint32_t frame) const noexcept {
+    if (state(frame) == FrameState::referenced) return;
+    std::atomic_ref(states[frame]).store(FrameState::referenced, std::memory_order_relaxed);
+  }
   // Whether lookups of the page may take this frame, by the header of the page in it, which was verified when it was read.
   bool holds(std::uint32_t frame, const PagePointer& pointer) const noexcept {
-    if (states[frame] == FrameState::hidden) return false;
+    if (state(frame) == FrameState::hidden) return false;
     const PageId id = id_in(frame_data(frame));
     return id.page == pointer.page.value && (id.birth == pointer.birth.value || planted(Planted::birth_not_checked));
   }
@@ -269,7 +280,7 @@ class PageCache {
     std::uint32_t frame = core.find_loaded(pointer);
     if (frame == detail::kNoFrame && core.unverified != 0) frame = core.verify_now(pointer);
     if (frame == detail::kNoFrame) return {};
-    if (reuse == Reuse::likely) core.states[frame] = detail::FrameState::referenced;
+    if (reuse == Reuse::likely) core.refer(frame);
     ++core.records[frame].pins;
     ++core.hits;
     core.expose(frame);
@@ -278,8 +289,11 @@ class PageCache {
 
   // The bytes of a resident page without a pin, else null: good until the caller suspends or calls anything on this cache
   // but peek(), try_pin(), pin_peeked(), resident(), touch() and guess(); letting go of a pin counts as well. For a descent
-  // that cannot suspend.
-  const std::byte* peek(const PagePointer& pointer) noexcept { return use(core_->find_loaded(pointer)); }
+  // that cannot suspend. With `hits` it counts there instead of in stats().
+  const std::byte* peek(const PagePointer& pointer, std::uint64_t& hits) const noexcept {
+    return use(core_->find_loaded(pointer), hits);
+  }
+  const std::byte* peek(const PagePointer& pointer) noexcept { return peek(pointer, core_->hits); }
 
   // Pins what peek() just returned.
   Pin pin_peeked(const std::byte* page) noexcept {
@@ -296,14 +310,17 @@ class PageCache {
     return core.hints + std::size_t{block} * detail::kHintsPerBlock + slot;
   }
   // Where the child's bytes lie, if it was not evicted since: to have them brought into the CPU's cache.
-  const std::byte* guess(Hint hint) const noexcept { return core_->frame_data(*hint); }
-  // As peek(pointer) of the child that `hint` is of.
-  const std::byte* peek(const PagePointer& pointer, Hint hint) noexcept {
-    const std::uint32_t frame = *hint;
-    if (core_->holds(frame, pointer)) [[likely]]
-      return use(frame);
-    return use(core_->find_and_note(pointer, hint));
+  const std::byte* guess(Hint hint) const noexcept {
+    return core_->frame_data(std::atomic_ref(*hint).load(std::memory_order_relaxed));
   }
+  // As peek(pointer) of the child that `hint` is of.
+  const std::byte* peek(const PagePointer& pointer, Hint hint, std::uint64_t& hits) const noexcept {
+    const std::uint32_t frame = std::atomic_ref(*hint).load(std::memory_order_relaxed);
+    if (core_->holds(frame, pointer)) [[likely]]
+      return use(frame, hits);
+    return use(core_->find_and_note(pointer, hint), hits);
+  }
+  const std::byte* peek(const PagePointer& pointer, Hint hint) noexcept { return peek(pointer, hint, core_->hits); }
   // Brings in what pinning takes.
   void touch_record(const std::byte* page) const noexcept {
     __builtin_prefetch(&core_->records[core_->frame_of(page)], 1);
@@ -369,11 +386,11 @@ class PageCache {
   std::size_t pinned_frames() const noexcept;
 
  private:
-  const std::byte* use(std::uint32_t frame) noexcept {
+  const std::byte* use(std::uint32_t frame, std::uint64_t& hits) const noexcept {
     if (frame == detail::kNoFrame) return nullptr;
-    detail::CacheCore& core = *core_;
-    core.states[frame] = detail::FrameState::referenced;
-    ++core.hits;
+    const detail::CacheCore& core = *core_;
+    core.refer(frame);
+    ++hits;
     core.expose(frame);
     return core.frame_data(frame);
   }

@@ -312,7 +312,8 @@ Stats PartitionCore::stats() const {
   stats.last_sequence = last_seq_.value;
   const CacheStats cache = cache_.stats();
   stats.cache_frames = cache.frames;
-  stats.cache_hits = cache.hits;
+  stats.gets = reader_.gets;
+  stats.cache_hits = cache.hits + reader_.cache_hits;
   stats.cache_misses = cache.misses;
   stats.cache_evictions = cache.evictions;
   stats.cache_pinned = cache_.pinned_frames();

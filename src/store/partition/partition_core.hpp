@@ -78,6 +78,14 @@ struct Missed {
   Generation seen;        // of the tree in which it was found so
 };
 
+// What lookups leave to whoever made them: their counts, and where the last that has to read from the device ended.
+struct Reader {
+  std::uint64_t gets = 0;
+  std::uint64_t cache_hits = 0;
+  Found missed;
+  std::vector<Missed> missed_many;
+};
+
 class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
  public:
   struct Access {};  // only create() and open() make one
@@ -124,17 +132,35 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // after its first suspension.
   // A try_ that returns false has to read from the device. take_missed() then gives the verb of its name what it found, to
   // go on from in the same step: before anybody else runs.
-  bool try_get(std::string_view key, const View* view, std::optional<std::string>& result);
-  bool try_contains(std::string_view key, const View* view, bool& result);
+  bool try_get(std::string_view key, const View* view, std::optional<std::string>& result) {
+    return try_get(key, view, result, reader_);
+  }
+  bool try_contains(std::string_view key, const View* view, bool& result) {
+    return try_contains(key, view, result, reader_);
+  }
   bool try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result);
   bool try_get_into(std::string_view key, const View* view, std::span<std::byte> into, GetIntoOptions options,
-                    std::optional<std::size_t>& size);
+                    std::optional<std::size_t>& size) {
+    return try_get_into(key, view, into, options, size, reader_);
+  }
   bool try_get_many(std::span<const std::string_view> keys, const View* view, PinnedValues& result);
   // The same without pins: for who copies the values in this step. There is nothing to go on from when it returns false.
   bool try_view_many(std::span<const std::string_view> keys, const View* view,
-                     std::span<std::optional<std::string_view>> result);
-  Found take_missed() { return missed_; }
-  std::vector<Missed> take_missed_many() { return std::move(missed_many_); }
+                     std::span<std::optional<std::string_view>> result) {
+    return try_view_many(keys, view, result, reader_);
+  }
+  Found take_missed() { return reader_.missed; }
+  std::vector<Missed> take_missed_many() { return std::move(reader_.missed_many); }
+
+  // Whether several threads may look up what `view` shows at once, each with a Reader of its own, by what is const below: while nobody does
+  // anything else here, and what was written last is in its place.
+  bool may_read_together(const View* view) const;
+  bool try_get(std::string_view key, const View* view, std::optional<std::string>& result, Reader& reader) const;
+  bool try_contains(std::string_view key, const View* view, bool& result, Reader& reader) const;
+  bool try_get_into(std::string_view key, const View* view, std::span<std::byte> into, GetIntoOptions options,
+                    std::optional<std::size_t>& size, Reader& reader) const;
+  bool try_view_many(std::span<const std::string_view> keys, const View* view,
+                     std::span<std::optional<std::string_view>> result, Reader& reader) const;
   monterey::Task<std::optional<std::string>> get(std::string_view key, const View* view, Found found);
   monterey::Task<bool> contains(std::string_view key, const View* view, Found found);
   monterey::Task<std::optional<PinnedValue>> get_pinned(std::string_view key, const View* view, Found found);
@@ -293,11 +319,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // read.cpp
   const TreeRoot& tree_at(const View* view) const { return view == nullptr ? tree_ : view->tree; }
   std::optional<EntryView> find_in_buffers(std::string_view key, const View* view) const;
-  Found find(std::string_view key, const View* view = nullptr);
+  Found find(std::string_view key, const View* view, std::uint64_t& hits) const;
   struct Lanes;
   template <class Buffered>
   void descend_together(std::span<const std::string_view> keys, const View* view, std::size_t first, std::size_t count,
-                        Lanes& lanes, std::vector<Missed>& missed, Buffered buffered);
+                        Lanes& lanes, std::vector<Missed>& missed, std::uint64_t& hits, Buffered buffered) const;
   void find_together(std::span<const std::string_view> keys, const View* view, std::size_t first, std::size_t count,
                      PinnedValues& result, std::vector<Missed>& missed);
   monterey::Task<Value> load_value(std::string_view key, Found found);
@@ -460,8 +486,7 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   bool packed_ = false;                  // the compaction that was stopped last has packed all leaves
   std::string compact_from_;             // … and is to go on here
 
-  Found missed_;  // what the last try_ left for its verb
-  std::vector<Missed> missed_many_;
+  Reader reader_;  // of all that run on the core
 
   mutable Stats counters_;  // the counters; gauges are filled in by stats()
 };

@@ -76,12 +76,20 @@ std::optional<EntryView> PartitionCore::find_in_buffers(std::string_view key, co
   return std::nullopt;
 }
 
-Found PartitionCore::find(std::string_view key, const View* view) {
+bool PartitionCore::may_read_together(const View* view) const {
+  if (view != nullptr) {
+    return std::ranges::all_of(view->buffers, [](const auto& buffer) { return buffer->settled(); });
+  }
+  return (!active_.data || active_.data->settled()) &&
+         std::ranges::all_of(frozen_, [](const Buffer& buffer) { return buffer.data->settled(); });
+}
+
+Found PartitionCore::find(std::string_view key, const View* view, std::uint64_t& hits) const {
   if (const auto entry = find_in_buffers(key, view)) return found_in_buffer(*entry);
   const TreeRoot& tree = tree_at(view);
   if (tree.empty()) return {};
   Descent at{tree.page, tree.height - 1u};
-  const std::byte* leaf = descend(cache_, key, at);
+  const std::byte* leaf = descend(cache_, key, at, hits);
   return leaf != nullptr ? found_in_leaf(leaf, key) : missing_at(at);
 }
 
@@ -103,13 +111,14 @@ struct PartitionCore::Lanes {
 // work: of each page first what the search reads, then the child's pointer, or the entry.
 template <class Buffered>
 void PartitionCore::descend_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
-                                     std::size_t count, Lanes& lanes, std::vector<Missed>& missed, Buffered buffered) {
+                                     std::size_t count, Lanes& lanes, std::vector<Missed>& missed, std::uint64_t& hits,
+                                     Buffered buffered) const {
   const TreeRoot& tree = tree_at(view);
   const auto is_missing = [&](std::size_t index, const Descent& page) {
     missed.push_back({index, missing_at(page), tree.generation});
   };
   Descent at{tree.page, tree.height - 1u};
-  const std::byte* root = tree.empty() ? nullptr : visit(cache_, at);
+  const std::byte* root = tree.empty() ? nullptr : visit(cache_, at, hits);
   for (std::size_t index = first; index < first + count; ++index) {
     if (const auto entry = find_in_buffers(keys[index], view)) {
       const Found found = found_in_buffer(*entry);
@@ -132,7 +141,7 @@ void PartitionCore::descend_together(std::span<const std::string_view> keys, con
     std::size_t kept = 0;
     for (Lanes::Lane lane : lanes.going()) {
       at = {BranchView(lane.page).child(lane.slot), level - 1};
-      lane.page = visit(cache_, at, cache_.hint(lane.page, lane.slot));
+      lane.page = visit(cache_, at, cache_.hint(lane.page, lane.slot), hits);
       if (lane.page == nullptr) {
         is_missing(lane.index, at);
       } else {
@@ -141,17 +150,15 @@ void PartitionCore::descend_together(std::span<const std::string_view> keys, con
     }
     lanes.count = kept;
   }
-  for (const Lanes::Lane& lane : lanes.going()) {
-    LeafView(lane.page).prefetch_entry(keys[lane.index]);
-    cache_.touch_record(lane.page);
-  }
+  for (const Lanes::Lane& lane : lanes.going()) LeafView(lane.page).prefetch_entry(keys[lane.index]);
 }
 
 void PartitionCore::find_together(std::span<const std::string_view> keys, const View* view, std::size_t first,
                                   std::size_t count, PinnedValues& result, std::vector<Missed>& missed) {
   Lanes lanes;
-  descend_together(keys, view, first, count, lanes, missed,
+  descend_together(keys, view, first, count, lanes, missed, reader_.cache_hits,
                    [&result](std::size_t index, std::string_view bytes) { result[index].emplace(copy_value(bytes)); });
+  for (const Lanes::Lane& lane : lanes.going()) cache_.touch_record(lane.page);
   // Each leaf is pinned before the first is let go of again: an unpin may give the frame to whoever waits for one.
   std::array<PageCache::Pin, kLanes> pins;
   for (std::size_t i = 0; i < lanes.count; ++i) pins[i] = cache_.pin_peeked(lanes.all[i].page);
@@ -167,23 +174,24 @@ void PartitionCore::find_together(std::span<const std::string_view> keys, const 
 }
 
 bool PartitionCore::try_view_many(std::span<const std::string_view> keys, const View* view,
-                                  std::span<std::optional<std::string_view>> result) {
+                                  std::span<std::optional<std::string_view>> result, Reader& reader) const {
   require_open();
   for (const std::string_view key : keys) check_key(key);
-  missed_many_.clear();
+  reader.missed_many.clear();
   if (keys.size() > kKeysAtOnce) return false;
   for (std::size_t first = 0; first < keys.size(); first += kLanes) {
     Lanes lanes;
-    descend_together(keys, view, first, std::min(kLanes, keys.size() - first), lanes, missed_many_,
+    descend_together(keys, view, first, std::min(kLanes, keys.size() - first), lanes, reader.missed_many,
+                     reader.cache_hits,
                      [&result](std::size_t index, std::string_view bytes) { result[index] = bytes; });
     for (const Lanes::Lane& lane : lanes.going()) {
       const Found found = found_in_leaf(lane.page, keys[lane.index]);
       if (found.kind == Found::Kind::run) return false;
       if (found.kind == Found::Kind::bytes) result[lane.index] = found.bytes;
     }
-    if (!missed_many_.empty()) return false;
+    if (!reader.missed_many.empty()) return false;
   }
-  counters_.gets += keys.size();
+  reader.gets += keys.size();
   return true;
 }
 
@@ -237,23 +245,24 @@ PinnedValue PartitionCore::pin_value(Value value) {
   return pin_value(value.bytes, std::move(value.leaf));
 }
 
-bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result) {
+bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result,
+                            Reader& reader) const {
   require_open();
   check_key(key);
-  const Found found = find(key, view);
+  const Found found = find(key, view, reader.cache_hits);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
-    missed_ = found;
+    reader.missed = found;
     return false;
   }
   if (found.kind == Found::Kind::bytes) result.emplace(found.bytes);
-  ++counters_.gets;
+  ++reader.gets;
   return true;
 }
 
 monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  ++counters_.gets;
+  ++reader_.gets;
   const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
   if (value.present) {
@@ -267,23 +276,23 @@ monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view k
   co_return std::move(result);
 }
 
-bool PartitionCore::try_contains(std::string_view key, const View* view, bool& result) {
+bool PartitionCore::try_contains(std::string_view key, const View* view, bool& result, Reader& reader) const {
   require_open();
   check_key(key);
-  const Found found = find(key, view);
+  const Found found = find(key, view, reader.cache_hits);
   if (found.kind == Found::Kind::missing) {
-    missed_ = found;
+    reader.missed = found;
     return false;
   }
   result = found.kind != Found::Kind::absent;
-  ++counters_.gets;
+  ++reader.gets;
   return true;
 }
 
 monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  ++counters_.gets;
+  ++reader_.gets;
   const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
   co_return LeafView(leaf.data()).find(key).found;
 }
@@ -291,13 +300,13 @@ monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* v
 bool PartitionCore::try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result) {
   require_open();
   check_key(key);
-  const Found found = find(key, view);
+  const Found found = find(key, view, reader_.cache_hits);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
-    missed_ = found;
+    reader_.missed = found;
     return false;
   }
   if (found.kind == Found::Kind::bytes) result.emplace(pin_value(found));
-  ++counters_.gets;
+  ++reader_.gets;
   return true;
 }
 
@@ -305,7 +314,7 @@ monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string
                                                                      Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  ++counters_.gets;
+  ++reader_.gets;
   Value value = co_await load_value(key, found);
   std::optional<PinnedValue> result;
   if (value.present) result.emplace(pin_value(std::move(value)));
@@ -323,13 +332,13 @@ void copy_part(std::string_view value, std::uint64_t offset, std::span<std::byte
 }  // namespace
 
 bool PartitionCore::try_get_into(std::string_view key, const View* view, std::span<std::byte> into,
-                                 GetIntoOptions options, std::optional<std::size_t>& size) {
+                                 GetIntoOptions options, std::optional<std::size_t>& size, Reader& reader) const {
   require_open();
   check_key(key);
-  const Found found = find(key, view);
+  const Found found = find(key, view, reader.cache_hits);
   const bool has_part = found.kind == Found::Kind::run && options.offset < found.run.length && !into.empty();
   if (found.kind == Found::Kind::missing || has_part) {
-    missed_ = found;
+    reader.missed = found;
     return false;
   }
   if (found.kind == Found::Kind::run) size = found.run.length;
@@ -337,7 +346,7 @@ bool PartitionCore::try_get_into(std::string_view key, const View* view, std::sp
     size = found.bytes.size();
     copy_part(found.bytes, options.offset, into);
   }
-  ++counters_.gets;
+  ++reader.gets;
   return true;
 }
 
@@ -346,7 +355,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::get_into(std::string_v
                                                                    Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  ++counters_.gets;
+  ++reader_.gets;
   if (found.kind == Found::Kind::missing) {
     const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
     found = found_in_leaf(leaf.data(), key);
@@ -369,13 +378,13 @@ bool PartitionCore::try_get_many(std::span<const std::string_view> keys, const V
   for (const std::string_view key : keys) check_key(key);
   result.clear();
   result.resize(keys.size());
-  missed_many_.clear();
+  reader_.missed_many.clear();
   if (keys.size() > kKeysAtOnce) return false;
   for (std::size_t first = 0; first < keys.size(); first += kLanes) {
-    find_together(keys, view, first, std::min(kLanes, keys.size() - first), result, missed_many_);
+    find_together(keys, view, first, std::min(kLanes, keys.size() - first), result, reader_.missed_many);
   }
-  if (!missed_many_.empty()) return false;
-  counters_.gets += keys.size();
+  if (!reader_.missed_many.empty()) return false;
+  reader_.gets += keys.size();
   return true;
 }
 
@@ -398,7 +407,7 @@ monterey::Task<PinnedValues> PartitionCore::get_many(std::span<const std::string
                                                      std::vector<Missed> missed) {
   require_open();
   const ReadHold hold(*this, view.get());
-  counters_.gets += keys.size();
+  reader_.gets += keys.size();
   for (std::size_t first = 0; first < keys.size() && keys.size() > kKeysAtOnce; first += kLanes) {
     find_together(keys, view.get(), first, std::min(kLanes, keys.size() - first), result, missed);
     co_await monterey::maybe_yield();
@@ -428,7 +437,7 @@ monterey::Task<> PartitionCore::load_into(std::string_view key, const View* view
                                           std::optional<PinnedValue>& result) {
   const ReadHold hold(*this, view);
   // The tree may have changed since; then what was found may be gone.
-  const Found found = missed.seen == tree_at(view).generation ? missed.found : find(key, view);
+  const Found found = missed.seen == tree_at(view).generation ? missed.found : find(key, view, reader_.cache_hits);
   Value value = co_await load_value(key, found);
   if (value.present) result.emplace(pin_value(std::move(value)));
 }

@@ -358,7 +358,7 @@ std::optional<bool> PartitionCore::try_compare_and_put(std::string_view key, std
   if (expected) check_value(*expected);
   if (desired) check_value(*desired);
   if (writers_.locked()) return std::nullopt;
-  const Found found = find(key);
+  const Found found = find(key, nullptr, reader_.cache_hits);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) return std::nullopt;
   const bool present = found.kind == Found::Kind::bytes;
   if (present != expected.has_value() || (present && found.bytes != *expected)) return false;
@@ -413,7 +413,7 @@ monterey::Task<PendingSpace> PartitionCore::keep_space(const WriteBatch& batch) 
 
 monterey::Task<bool> PartitionCore::matches(std::string_view key, std::optional<std::string_view> expected) {
   const ReadHold hold(*this);
-  const Value value = co_await load_value(key, find(key));
+  const Value value = co_await load_value(key, find(key, nullptr, reader_.cache_hits));
   co_return value.present == expected.has_value() && (!value.present || value.bytes == *expected);
 }
 

@@ -22,18 +22,18 @@ struct Descent {
   unsigned level = 0;
 };
 
-// The page at `at` if it is resident, else null; readable until the next call on the cache or suspension.
+// The page at `at` if it is resident, else null; readable until the next call on the cache or suspension. Counts the hit in `hits`.
 // Errors: corruption when the page is not of its level.
-inline const std::byte* visit(PageCache& cache, const Descent& at) {
-  const std::byte* page = cache.peek(at.page);
+inline const std::byte* visit(const PageCache& cache, const Descent& at, std::uint64_t& hits) {
+  const std::byte* page = cache.peek(at.page, hits);
   if (page != nullptr && page_level(page) != at.level) [[unlikely]]
     throw_wrong_level(at.page.page, at.level, page_level(page));
   return page;
 }
 
 // The same for the child of a branch, by its hint.
-inline const std::byte* visit(PageCache& cache, const Descent& at, PageCache::Hint hint) {
-  const std::byte* page = cache.peek(at.page, hint);
+inline const std::byte* visit(const PageCache& cache, const Descent& at, PageCache::Hint hint, std::uint64_t& hits) {
+  const std::byte* page = cache.peek(at.page, hint, hits);
   if (page != nullptr && page_level(page) != at.level) [[unlikely]]
     throw_wrong_level(at.page.page, at.level, page_level(page));
   return page;
@@ -44,11 +44,11 @@ inline void prefetch_for_search(const std::byte* page, unsigned level) noexcept 
 }
 
 // Goes down from `at` while pages are resident. Returns the leaf's bytes, readable until the next call on the cache or
-// suspension, or null: then `at` names the page that is missing. Requires: a tree that is not empty.
+// suspension, or null: then `at` names the page that is missing. Counts what it visits in `hits`. Requires: a tree that is not empty.
 // Errors: corruption when a page is not of its parent's level less one.
-inline const std::byte* descend(PageCache& cache, std::string_view key, Descent& at) {
+inline const std::byte* descend(const PageCache& cache, std::string_view key, Descent& at, std::uint64_t& hits) {
   Descent here = at;  // in registers
-  const std::byte* page = visit(cache, here);
+  const std::byte* page = visit(cache, here, hits);
   while (page != nullptr && here.level > 0) {
     const BranchView branch(page);
     const std::uint32_t slot = branch.find_child(key);
@@ -56,7 +56,7 @@ inline const std::byte* descend(PageCache& cache, std::string_view key, Descent&
     --here.level;
     prefetch_for_search(cache.guess(hint), here.level);
     here.page = branch.child(slot);
-    page = visit(cache, here, hint);
+    page = visit(cache, here, hint, hits);
   }
   at = here;
   return page;

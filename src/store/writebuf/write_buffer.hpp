@@ -85,6 +85,8 @@ class WriteBuffer : public std::enable_shared_from_this<WriteBuffer> {
   // and the tree are to be asked. Valid as long as the buffer lives; the key of an erase by a range is the caller's.
   // Cost: a comparison of 8 bytes for keys outside [min_key, max_key], else one hash and usually three cache lines.
   std::optional<EntryView> find(std::string_view key, SeqNo at = kMaxSeqNo) const noexcept;
+  // Whether find() only reads: no put has left anything to the next reader. Then several threads may find at once.
+  bool settled() const noexcept { return order_.pending_count == 0; }
 
   // Whether any `entries` entries of `bytes` bytes of keys and values together are certain to fit, `ranges` of them ranges,
   // whose bounds count as key and value.
