@@ -1,6 +1,7 @@
 // The blocking face of a partition, for programs without an event loop: plain calls, from any thread. A store has a thread of its own that does all
-// I/O and what runs in the background. A call that finds what it needs in memory runs on the caller's thread, under a lock that is held
-// only for what does not wait; every other one is done by that thread, for which the caller waits.
+// I/O and what runs in the background. A call that finds what it needs in memory runs on the caller's thread, lookups of several threads
+// at once, writes under a lock that is held only for what does not wait; every other one is done by that thread, for which the caller
+// waits. For programs with an event loop: store/async_store.hpp.
 //
 // The verbs, their limits, their durability and their errors are those of Partition (store/partition.hpp). Besides, every call throws
 // Errc::closed in a child of fork(), which may drop the store but not open it again: its file is locked by the parent, or by what the child has
@@ -35,6 +36,7 @@ struct StoreOptions {
   bool create = true;                // makes the store if there is none
 };
 
+class AsyncStore;
 class Store;
 class StoreSnapshot;
 
@@ -176,6 +178,7 @@ class Store {
   void close();
 
  private:
+  friend class AsyncStore;
   explicit Store(std::shared_ptr<detail::StoreCore> core);
   std::uint64_t bulk_load_from(detail::AnyBulkSource& source);
   detail::StoreCore& core() const;

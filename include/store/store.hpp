@@ -2,6 +2,7 @@
 #pragma once
 
 #include <monterey/monterey.hpp>
+#include <store/async_store.hpp>
 #include <store/block_device.hpp>
 #include <store/blocking_store.hpp>
 #include <store/config.hpp>

@@ -158,6 +158,7 @@ void run_core(Run& run, unsigned core) {
       reactor->fail(std::current_exception());
     }
     reactor->run();
+    if (run.guard != nullptr) run.guard->end();
   }
   run.ended.arrive_and_wait();
 }

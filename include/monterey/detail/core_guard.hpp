@@ -16,6 +16,8 @@ class CoreGuard {
   virtual void enter() noexcept = 0;
   // Between two turns: lets those in who wait.
   virtual void pass() noexcept = 0;
+  // When its last turn is over, while it is still there: nothing may be posted to it from now on.
+  virtual void end() noexcept = 0;
 
  protected:
   ~CoreGuard() = default;

@@ -3,59 +3,23 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <exception>
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 #include <store/nvme_block_device.hpp>
 #include <store/partition.hpp>
 
-#include "store/base/units.hpp"
-#include "store/blocking/owner_thread.hpp"
-#include "store/partition/partition_access.hpp"
+#include "store/blocking/store_core.hpp"
 
 namespace store {
 namespace {
 
 using monterey::Task;
 
-constexpr std::size_t kMinCachePages = 64;
 constexpr std::size_t kKeysAtOnce = 16;  // of a get_many, while others wait
 // What a scan brings at once: little first, for those that end soon.
 constexpr std::size_t kFirstPieceBytes = std::size_t{4} << 10;
 constexpr std::size_t kPieceBytes = std::size_t{64} << 10;
-
-PartitionConfig config_of(const StoreOptions& options) {
-  PartitionConfig config;
-  config.cache_pages = std::max<std::size_t>(kMinCachePages, options.cache_bytes / kPageBytes);
-  config.wal_mode = options.wal_mode;
-  config.write_buffer_bytes = options.write_buffer_bytes;
-  return config;
-}
-
-monterey::Cluster::Builder cluster_of(const std::string& path, const StoreOptions& options) {
-  auto builder = monterey::Cluster::builder();
-  builder.buffers(config_of(options).buffer_config()).device_commands(is_nvme_path(path));
-  return builder;
-}
-
-Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileBlockDeviceOptions how) {
-  if (is_nvme_path(path)) {
-    const NvmeBlockDeviceOptions options{.read_only = how.read_only};
-    co_return co_await NvmeBlockDevice::open(std::move(path), options);
-  }
-  co_return co_await FileBlockDevice::open(std::move(path), how);
-}
-
-Task<Partition> open_partition(std::string path, StoreOptions options, bool read_only) {
-  const FileBlockDeviceOptions how{.capacity_blocks = blocks_for(options.capacity_bytes),
-                                   .create = options.create && !read_only,
-                                   .read_only = read_only};
-  std::unique_ptr<BlockDevice> device = co_await open_device(std::move(path), how);
-  if (how.create) co_return co_await Partition::open_or_create(std::move(device), config_of(options));
-  const OpenOptions open{.read_only = read_only};
-  co_return co_await Partition::open(std::move(device), config_of(options), open);
-}
 
 // Its entries are counted where they are handed out.
 ScanOptions without_limit(ScanOptions options) {
@@ -63,112 +27,9 @@ ScanOptions without_limit(ScanOptions options) {
   return options;
 }
 
-std::vector<std::optional<std::string>> copies_of(const std::vector<std::optional<PinnedValue>>& values) {
-  std::vector<std::optional<std::string>> copies(values.size());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (values[i]) copies[i].emplace(values[i]->view());
-  }
-  return copies;
-}
-
 }  // namespace
 
 namespace detail {
-
-class StoreCore : public std::enable_shared_from_this<StoreCore> {
- public:
-  using Owner = OwnerThread;
-
-  // In a child of fork() it is never destroyed: the thread that it belongs to is not there.
-  static std::shared_ptr<StoreCore> open(std::string path, StoreOptions options, bool read_only) {
-    const auto destroy = [](StoreCore* core) {
-      if (!core->owner.is_forked()) delete core;
-    };
-    return {new StoreCore(std::move(path), options, read_only), destroy};
-  }
-
-  StoreCore(std::string path, StoreOptions options, bool read_only) : owner(cluster_of(path, options)) {
-    db.emplace(owner.run([&] { return open_partition(path, options, read_only); }));
-  }
-  StoreCore(const StoreCore&) = delete;
-  StoreCore& operator=(const StoreCore&) = delete;
-  ~StoreCore() { drop_there(db); }
-
-  PartitionCore& partition() const { return PartitionAccess::core(*db); }
-
-  // Destroys what belongs to the core, there. Where that is gone, in a child of fork() or by an error, it is given up instead.
-  template <class T>
-  void drop_there(std::optional<T>& what) noexcept {
-    if (!what) return;
-    if (!owner.is_forked() && owner.is_here()) {
-      what.reset();
-      return;
-    }
-    try {
-      owner.require_not_forked();
-      owner.run_anywhere([&what]() -> Task<> {
-        what.reset();
-        co_return;
-      });
-    } catch (const std::exception&) {
-      static_cast<void>(new T(*std::move(what)));
-    }
-  }
-
-  // Errors: those of Partition::close(). Also on a core of a cluster, which then waits.
-  void close() {
-    owner.require_not_forked();
-    if (owner.is_here()) throw Error(Errc::invalid_argument, "a store cannot be closed on its own thread");
-    is_closed.store(true, std::memory_order_relaxed);
-    owner.run_anywhere([this]() -> Task<> { co_await db->close(); });
-  }
-
-  StoreScan scan(Task<Scan> start, std::uint64_t limit);
-  StoreSnapshot snapshot();
-
-  // Runs `look_up(partition, reader)`, a lookup that does not suspend, at once with those of other threads, or as the core where what was
-  // written last is not in its place yet. Errors: those of require_usable(); why the thread has ended.
-  template <class LookUp>
-  auto read(const View* view, LookUp look_up) {
-    owner.require_usable();
-    {
-      const Owner::Beside beside(owner);
-      if (partition().may_read_together(view)) return look_up(partition(), readers[beside.slot()]);
-    }
-    const Owner::Inside inside(owner);
-    return look_up(partition(), readers[0]);
-  }
-
-  // Unless it would have to wait for other threads: then false, as when `look_up` says so.
-  template <class LookUp>
-  bool try_read(LookUp look_up) {
-    owner.require_usable();
-    {
-      const Owner::Beside beside(owner, std::try_to_lock);
-      if (!beside.entered()) return false;
-      if (partition().may_read_together(nullptr)) return look_up(partition(), readers[beside.slot()]);
-    }
-    const Owner::Inside inside(owner, std::try_to_lock);
-    return inside.entered() && look_up(partition(), readers[0]);
-  }
-
-  Stats stats() {
-    owner.require_usable();
-    const Owner::Inside inside(owner);
-    Stats stats = db->stats();
-    for (const SlotReader& reader : readers) {
-      stats.gets += reader.gets;
-      stats.cache_hits += reader.cache_hits;
-    }
-    return stats;
-  }
-
-  OwnerThread owner;
-  mutable std::optional<Partition> db;
-  struct alignas(64) SlotReader : Reader {};
-  std::array<SlotReader, BigReaderLock::kSlots> readers;  // of who has the slot, or is the core
-  std::atomic<bool> is_closed{false};
-};
 
 // A scan of a partition, whose entries come in pieces.
 class StoreScanCore {
@@ -350,7 +211,7 @@ std::vector<std::optional<std::string>> get_many_from(detail::StoreCore& store, 
   if (done == keys.size()) return values;
   return store.owner.run([&]() -> Task<std::vector<std::optional<std::string>>> {
     const auto found = co_await source.get_many(keys);
-    co_return copies_of(found);
+    co_return detail::copies_of(found);
   });
 }
 
@@ -519,7 +380,7 @@ CompactReport Store::compact(CompactOptions options) {
 BackupReport Store::backup(std::string target, BackupOptions options) const {
   return core().owner.run([&]() -> Task<BackupReport> {
     const FileBlockDeviceOptions how{.create = !options.since};
-    std::unique_ptr<BlockDevice> device = co_await open_device(std::move(target), how);
+    std::unique_ptr<BlockDevice> device = co_await detail::open_device(std::move(target), how);
     co_return co_await core_->db->backup(std::move(device), options);
   });
 }

@@ -73,13 +73,20 @@ void OwnerThread::main(monterey::Cluster::Builder builder) {
   ended_ = true;
   const std::exception_ptr why =
       error_ ? error_ : std::make_exception_ptr(Error(Errc::closed, "the store's thread has ended"));
+  OwnerThread::end();
+  lock_.unlock();
   while (calls_ != nullptr) {
     CallBase& call = *calls_;
-    forget(call);
-    call.fail(why);
+    calls_ = call.behind_;
+    call.store_error(why);
+    call.end();
   }
-  lock_.unlock();
   tell_start(Start::failed);
+}
+
+void OwnerThread::end() noexcept {
+  const std::lock_guard lock(calls_mutex_);
+  takes_calls_ = false;
 }
 
 void OwnerThread::tell_start(Start start) noexcept {
@@ -122,30 +129,36 @@ void OwnerThread::throw_ended() const {
   throw Error(Errc::closed, "the store's thread has ended");
 }
 
-// While the lock is held the reactor cannot go.
 void OwnerThread::post(CallBase& call) {
-  lock_.lock();
-  if (ended_) unlock_and_throw_ended();
-  call.owner = this;
-  call.behind = calls_;
-  if (calls_ != nullptr) calls_->before = &call;
-  calls_ = &call;
-  reactor_->post(call);
-  lock_.unlock();
+  {
+    const std::lock_guard lock(calls_mutex_);
+    if (takes_calls_) [[likely]] {
+      call.owner_ = this;
+      call.behind_ = calls_;
+      if (calls_ != nullptr) calls_->before_ = &call;
+      calls_ = &call;
+      reactor_->post(call);
+      return;
+    }
+  }
+  lock_.lock();  // until it is known why
+  unlock_and_throw_ended();
 }
 
 void OwnerThread::forget(CallBase& call) noexcept {
-  (call.before != nullptr ? call.before->behind : calls_) = call.behind;
-  if (call.behind != nullptr) call.behind->before = call.before;
+  const std::lock_guard lock(calls_mutex_);
+  (call.before_ != nullptr ? call.before_->behind_ : calls_) = call.behind_;
+  if (call.behind_ != nullptr) call.behind_->before_ = call.before_;
 }
 
 void OwnerThread::CallBase::start(CoreMessage& message) noexcept {
   auto& call = static_cast<CallBase&>(message);
   try {
-    monterey::spawn(serve(call.owner, &call));
+    monterey::spawn(serve(call.owner_, &call));
   } catch (...) {  // no memory for the frames
-    call.owner->forget(call);
-    call.fail(std::current_exception());
+    call.owner_->forget(call);
+    call.store_error(std::current_exception());
+    call.end();
   }
 }
 
@@ -157,11 +170,6 @@ monterey::Task<> OwnerThread::CallBase::serve(OwnerThread* owner, CallBase* call
   }
   owner->forget(*call);
   call->end();
-}
-
-void OwnerThread::CallBase::wait() noexcept {
-  while (sem_wait(&ended_) != 0) {  // interrupted by a signal
-  }
 }
 
 }  // namespace store::detail

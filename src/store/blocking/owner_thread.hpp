@@ -44,6 +44,8 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   void require_not_forked() const;
   // Whether the caller is the thread itself.
   bool is_here() const noexcept { return monterey::detail::Reactor::try_current() == reactor_; }
+  // The same also when it has failed, and is about to end.
+  bool is_own_thread() const noexcept { return std::this_thread::get_id() == thread_.get_id(); }
   // Whether this is a child of the process that started the thread.
   bool is_forked() const noexcept;
 
@@ -113,6 +115,35 @@ class OwnerThread final : private monterey::detail::CoreGuard {
     const std::size_t slot_;
   };
 
+  // A message to the core that says what to run there.
+  class CallBase : public monterey::detail::CoreMessage {
+   public:
+    CallBase(const CallBase&) = delete;
+    CallBase& operator=(const CallBase&) = delete;
+    virtual ~CallBase() = default;
+
+   protected:
+    CallBase() noexcept { deliver = start; }
+    virtual monterey::Task<> body() = 0;
+    // Instead of the rest of body().
+    virtual void store_error(std::exception_ptr error) noexcept = 0;
+    // The last thing that is done with it, by the thread: afterwards it may be gone.
+    virtual void end() noexcept = 0;
+
+   private:
+    friend class OwnerThread;
+    static void start(CoreMessage& message) noexcept;
+    static monterey::Task<> serve(OwnerThread* owner, CallBase* call);
+
+    OwnerThread* owner_ = nullptr;
+    // Of those that have not ended.
+    CallBase* before_ = nullptr;
+    CallBase* behind_ = nullptr;
+  };
+  // Does not wait for what the thread is doing. Requires: no child of fork(). Errors: why the thread has ended; then nothing is done with
+  // the call.
+  void post(CallBase& call);
+
   // Runs `fn() -> Task<T>` on the thread, and waits for its end. Errors: those of require_usable() and of the task; why the thread has ended.
   template <class Fn>
   auto run(Fn fn) -> typename std::invoke_result_t<Fn&>::value_type {
@@ -130,44 +161,18 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   }
 
  private:
-  // A message to the core that lies in the frame of the thread that waits for it.
-  class CallBase : public monterey::detail::CoreMessage {
-   public:
-    void wait() noexcept;
-    // Instead of its end, of which there will be none.
-    void fail(std::exception_ptr error) noexcept {
-      store_error(std::move(error));
-      end();
-    }
-
-    // Of those that have not ended.
-    CallBase* before = nullptr;
-    CallBase* behind = nullptr;
-
-    OwnerThread* owner = nullptr;
-
-   protected:
-    CallBase() noexcept {
-      deliver = start;
-      sem_init(&ended_, 0, 0);
-    }
-    ~CallBase() { sem_destroy(&ended_); }
-    virtual monterey::Task<> body() = 0;
-    virtual void store_error(std::exception_ptr error) noexcept = 0;
-
-   private:
-    static void start(CoreMessage& message) noexcept;
-    static monterey::Task<> serve(OwnerThread* owner, CallBase* call);
-    // The last thing that is done with it: the caller goes on, and with it the call.
-    void end() noexcept { sem_post(&ended_); }
-
-    sem_t ended_;  // may be destroyed as soon as a wait has returned, which std::atomic::notify_one() does not grant
-  };
-
+  // A call that lies in the frame of the thread that waits for it.
   template <class T, class Fn>
   class Call final : public CallBase {
    public:
-    explicit Call(Fn& fn) noexcept : fn_(fn) {}
+    explicit Call(Fn& fn) noexcept : fn_(fn) { sem_init(&ended_, 0, 0); }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+    ~Call() override { sem_destroy(&ended_); }
+    void wait() noexcept {
+      while (sem_wait(&ended_) != 0) {  // interrupted by a signal
+      }
+    }
     T take() { return result_.take(); }
 
    private:
@@ -179,21 +184,23 @@ class OwnerThread final : private monterey::detail::CoreGuard {
       }
     }
     void store_error(std::exception_ptr error) noexcept override { result_.set_error(std::move(error)); }
+    void end() noexcept override { sem_post(&ended_); }
 
     Fn& fn_;
     monterey::detail::Result<T> result_;
+    sem_t ended_;  // may be destroyed as soon as a wait has returned, which std::atomic::notify_one() does not grant
   };
 
   void leave() noexcept override { lock_.unlock(); }
   void enter() noexcept override { lock_.lock_as_owner(); }
   void pass() noexcept override { lock_.pass(); }
+  void end() noexcept override;
 
   enum class Start : std::uint32_t { pending, running, failed };
 
   void main(monterey::Cluster::Builder builder);
   monterey::Task<> stay();
   void tell_start(Start start) noexcept;
-  void post(CallBase& call);
   void forget(CallBase& call) noexcept;
   [[noreturn]] void unlock_and_throw_ended();
   [[noreturn]] void throw_ended() const;
@@ -201,10 +208,14 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   BigReaderLock lock_;
   // What follows is guarded by it.
   monterey::detail::Reactor* reactor_ = nullptr;
-  CallBase* calls_ = nullptr;  // that have not ended
-  bool ended_ = false;         // the cluster, by an error too
-  std::exception_ptr error_;   // of it
+  bool ended_ = false;        // the cluster, by an error too
+  std::exception_ptr error_;  // of it
   monterey::Event stop_;
+
+  std::mutex calls_mutex_;  // held for a few instructions
+  // What follows is guarded by it.
+  CallBase* calls_ = nullptr;  // that have not ended
+  bool takes_calls_ = true;    // the reactor is there
 
   std::atomic<Start> start_{Start::pending};
   const std::uint64_t forks_;
