@@ -149,6 +149,9 @@ def check_docs():
             for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", line):
                 if not re.match(r"[a-z]+:", target) and not (TOP / name).parent.joinpath(target).exists():
                     yield f"{name}:{number}: the link to {target} leads nowhere"
+            for header in re.findall(r"`<?((?:store|monterey)/[\w/]+\.hp?p?)>?`", line):
+                if f"include/{header}" not in KNOWN:
+                    yield f"{name}:{number}: there is no header {header}"
     block = re.search(r"```cpp\n(.*?)```", text("README.md"), re.S)
     if not block or block[1] != text("examples/basic.cpp"):
         yield "README.md: the first C++ block is not examples/basic.cpp"
