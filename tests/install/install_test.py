@@ -33,12 +33,9 @@ int main(int argc, char** argv) {
   return store_close(db) == STORE_OK ? 0 : 3;
 }
 """
-FIND = """cmake_minimum_required(VERSION 3.25)
-project(outside LANGUAGES C CXX)
-set(CMAKE_CXX_STANDARD 20)
-find_package(store @VERSION@ REQUIRED)
-add_executable(cxx main.cpp)
-target_link_libraries(cxx PRIVATE store::store)
+with open(os.path.join(SOURCE, "docs", "getting-started.md")) as page:
+    FIND = re.search(r"(?ms)^```cmake\n(.*?)^```$", page.read())[1]
+FIND = FIND.replace("find_package(store", "find_package(store @VERSION@") + """enable_language(C)
 add_executable(c main.c)
 target_link_libraries(c PRIVATE store::c)
 """
@@ -86,7 +83,7 @@ class Install(unittest.TestCase):
         folder = self.project("found", FIND.replace("@VERSION@", self.version))
         run(CMAKE, "-S", folder, "-B", folder + "/build", f"-DCMAKE_PREFIX_PATH={self.stage}")
         run(CMAKE, "--build", folder + "/build")
-        self.hello(folder + "/build/cxx", folder)
+        self.hello(folder + "/build/app", folder)
         self.hello(folder + "/build/c", folder)
 
     def test_another_version_is_refused(self):
