@@ -152,6 +152,12 @@ def check_docs():
             for header in re.findall(r"`<?((?:store|monterey)/[\w/]+\.hp?p?)>?`", line):
                 if f"include/{header}" not in KNOWN:
                     yield f"{name}:{number}: there is no header {header}"
+    for name in select(".md", under="docs/"):
+        if f"({name})" not in text("README.md"):
+            yield f"README.md: has no link to {name}"
+    for row in re.findall(r"(?m)^\| `.*\|$", text("README.md")):
+        if row not in text("docs/benchmarks.md"):
+            yield f"README.md: docs/benchmarks.md has other figures: {row}"
     block = re.search(r"```cpp\n(.*?)```", text("README.md"), re.S)
     if not block or block[1] != text("examples/basic.cpp"):
         yield "README.md: the first C++ block is not examples/basic.cpp"
