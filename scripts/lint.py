@@ -149,6 +149,9 @@ def check_docs():
             for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", line):
                 if not re.match(r"[a-z]+:", target) and not (TOP / name).parent.joinpath(target).exists():
                     yield f"{name}:{number}: the link to {target} leads nowhere"
+            for path in re.findall(r"`((?:include|src|tests|tools|bench|examples|docs|cmake|scripts|python)/[\w./-]+)`", line):
+                if not (TOP / path).exists():
+                    yield f"{name}:{number}: there is no {path}"
             for header in re.findall(r"`<?((?:store|monterey)/[\w/]+\.hp?p?)>?`", line):
                 if f"include/{header}" not in KNOWN:
                     yield f"{name}:{number}: there is no header {header}"
@@ -158,6 +161,10 @@ def check_docs():
     for row in re.findall(r"(?m)^\| `.*\|$", text("README.md")):
         if row not in text("docs/benchmarks.md"):
             yield f"README.md: docs/benchmarks.md has other figures: {row}"
+    benches = re.findall(r"\$\{1-\} == (\w+) ", text("dev")[text("dev").index("verb_bench()"):text("dev").index("verb_nvme()")])
+    listed = re.findall(r"(?m)^\| `\./dev bench (\w+)` \|", text("docs/benchmarks.md"))
+    if sorted(benches) != sorted(listed):
+        yield f"docs/benchmarks.md: lists the benchmarks {sorted(listed)}, dev has {sorted(benches)}"
     block = re.search(r"```cpp\n(.*?)```", text("README.md"), re.S)
     if not block or block[1] != text("examples/basic.cpp"):
         yield "README.md: the first C++ block is not examples/basic.cpp"
