@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Turns the comments of a public header into those that Doxygen reads; docs/Doxyfile runs it on each.
 
-A comment that has lines of its own describes what follows, the first one of a file the file, one behind code that code. What
-would be a command, a tag or a link to Doxygen is text here.
+A comment that has lines of its own describes what follows, one behind code that code. The first one of a file describes the file, and
+the class that the file is named for, if that has none. What would be a command, a tag or a link to Doxygen is text here.
 """
 import re
 import sys
+from itertools import takewhile
+from pathlib import Path
 
 
 def escape(text):
@@ -16,9 +18,19 @@ def escape(text):
     return "".join(part if part.startswith("`") else re.sub(r"[\\@<>#]|(?<!\w)::", r"\\\g<0>", part) for part in parts)
 
 
-def of_cpp(text):
+def is_named_for(name, line):
+    match = re.match(r"class (?:\[\[nodiscard\]\] )?(\w+)[^;]*$", line)
+    snake = match and re.sub(r"(?<!^)(?=[A-Z])", "_", match[1]).lower()
+    return match and f"_{Path(name).stem}".endswith(f"_{snake}")
+
+
+def of_cpp(name, text):
     text = re.sub(r"(?ms)^template <[^\n]*>\nstruct std::.*?};\n", "", text)  # Doxygen stumbles over such
-    for number, line in enumerate(text.splitlines()):
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        templated = line.startswith("template") and number + 1 < len(lines)
+        if is_named_for(name, lines[number + 1] if templated else line) and lines[number - 1] == "":
+            yield from (f"///{escape(head[2:])}" for head in takewhile(lambda head: head.startswith("//"), lines))
         match = re.match(r"(\s*)//(?!/)(.*)$", line)
         if match:
             head = " @file\n///" if number == 0 else ""
@@ -47,7 +59,7 @@ def of_c(text):
 def main():
     with open(sys.argv[1]) as file:
         text = file.read()
-    print(of_c(text) if sys.argv[1].endswith(".h") else "\n".join(of_cpp(text)))
+    print(of_c(text) if sys.argv[1].endswith(".h") else "\n".join(of_cpp(sys.argv[1], text)))
 
 
 if __name__ == "__main__":
