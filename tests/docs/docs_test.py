@@ -165,6 +165,16 @@ class Words(unittest.TestCase):
             for option in re.findall(r"(?<!\w)--[\w-]+", " ".join(rest[1:])):
                 self.assertRegex(help_text, re.escape(option) + r"(?![\w-])", place)
 
+    def test_metrics_and_calls_of_c(self):
+        with tempfile.TemporaryDirectory() as folder:
+            output, status = run(["bash", "-c", f"{TOOL} create a.db && {TOOL} stat a.db --prometheus"], folder)
+        self.assertEqual(status, 0, output)
+        known = set(re.findall(r"\bstore_\w+", output + (TOP / "include/store/store.h").read_text()))
+        for place, words in self.spans():
+            if place.startswith(("operations.md", "tuning.md", "c.md")):
+                for name in re.findall(r"\bstore_\w+", " ".join(words)):
+                    self.assertIn(name, known, place)
+
 
 if __name__ == "__main__":
     unittest.main()
