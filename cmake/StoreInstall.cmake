@@ -1,30 +1,24 @@
-# What `cmake --install` puts where: the headers, the layers as static libraries for C++, libstore.so for C, the command, and what
+# What `cmake --install` puts where: the headers, the libraries for C++ and C, static and shared, the command, and what
 # find_package(store) and pkg-config read.
 include(CMakePackageConfigHelpers)
 
-set(installed store)
-set(STORE_CXX_LIBS "")
-foreach(layer IN LISTS STORE_LAYERS)
-  if(layer STREQUAL capi)
-    continue()
-  endif()
-  list(APPEND installed store_${layer})
-  set(STORE_CXX_LIBS "-lstore_${layer} ${STORE_CXX_LIBS}")  # highest first, as a linker reads static libraries
-endforeach()
-install(TARGETS ${installed} EXPORT store-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT development)
+install(TARGETS store_static store_shared EXPORT store-targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT cxx NAMELINK_COMPONENT dev)
 if(STORE_BUILD_CAPI)
   set_target_properties(store_c PROPERTIES EXPORT_NAME c)
-  install(TARGETS store_c EXPORT store-targets
-    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development)
+  install(TARGETS store_c store_c_static EXPORT store-targets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT dev
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT c NAMELINK_COMPONENT dev)
 endif()
-install(EXPORT store-targets NAMESPACE store:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/store COMPONENT development)
-install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
+install(EXPORT store-targets NAMESPACE store:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/store COMPONENT dev)
+install(DIRECTORY include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT dev FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 
 configure_package_config_file(cmake/storeConfig.cmake.in "${CMAKE_CURRENT_BINARY_DIR}/storeConfig.cmake"
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/store)
 write_basic_package_version_file("${CMAKE_CURRENT_BINARY_DIR}/storeConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${CMAKE_CURRENT_BINARY_DIR}/storeConfig.cmake" "${CMAKE_CURRENT_BINARY_DIR}/storeConfigVersion.cmake"
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/store COMPONENT development)
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/store COMPONENT dev)
 
 set(pc_files store-cxx.pc)
 if(STORE_BUILD_CAPI)
@@ -32,10 +26,10 @@ if(STORE_BUILD_CAPI)
 endif()
 foreach(file IN LISTS pc_files)
   configure_file(cmake/${file}.in "${CMAKE_CURRENT_BINARY_DIR}/${file}" @ONLY)
-  install(FILES "${CMAKE_CURRENT_BINARY_DIR}/${file}" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)
+  install(FILES "${CMAKE_CURRENT_BINARY_DIR}/${file}" DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT dev)
 endforeach()
 
 if(STORE_BUILD_TOOLS)
-  install(TARGETS store_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT runtime)
-  install(DIRECTORY "${STORE_MANUAL}/" DESTINATION ${CMAKE_INSTALL_DATADIR} COMPONENT runtime)
+  install(TARGETS store_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tool)
+  install(DIRECTORY "${STORE_MANUAL}/" DESTINATION ${CMAKE_INSTALL_DATADIR} COMPONENT tool)
 endif()

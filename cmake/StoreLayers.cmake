@@ -17,9 +17,9 @@ endif()
 # store_layer(NAME source...): the static library store_NAME, linked with the layers that the table allows it.
 function(store_layer name)
   add_library(store_${name} STATIC ${ARGN})
-  # Hidden, for libstore.so exports the C API alone (src/store/capi).
-  set_target_properties(store_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
-    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  # For archives and shared libraries alike: visible, for libstore-cxx.so; but calls within are what they are, and may be inlined.
+  set_target_properties(store_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF VISIBILITY_INLINES_HIDDEN ON)
+  target_compile_options(store_${name} PRIVATE -fno-semantic-interposition)
   target_include_directories(store_${name}
     PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>" "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>"
     PRIVATE "${PROJECT_SOURCE_DIR}/src")

@@ -419,6 +419,7 @@ void add_batch(py::module_& module) {
 
 PYBIND11_MODULE(_store, module) {
   using namespace store::python;
+  module.attr("__version__") = STORE_VERSION;
   py::register_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);

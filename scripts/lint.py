@@ -143,6 +143,14 @@ def check_metrics():
         yield f"src/store/base/metrics.cpp: names the statistics {named}, store::Stats has {want}"
 
 
+def check_changelog():
+    """The newest part of CHANGELOG.md is about the version that CMakeLists.txt has."""
+    version = re.search(r"project\(store VERSION (\S+)", text("CMakeLists.txt"))[1]
+    newest = re.search(r"(?m)^## \[(.*?)\]", text("CHANGELOG.md"))
+    if not newest or newest[1] != version:
+        yield f"CHANGELOG.md: its newest part is not about {version}, the version in CMakeLists.txt"
+
+
 def check_docs():
     for name in select(".md"):
         for number, line in numbered(name):
@@ -217,7 +225,7 @@ def check_format():
 
 
 def main():
-    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_c_api, check_metrics, check_docs, check_marks, check_awaits,
+    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_c_api, check_metrics, check_changelog, check_docs, check_marks, check_awaits,
                                       check_format) for finding in check()]
     for finding in findings:
         print(finding, file=sys.stderr)

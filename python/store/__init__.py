@@ -11,7 +11,7 @@ import weakref
 
 from . import _mapping, _store
 from ._errors import Conflict, Corruption, Error, Locked
-from ._store import Batch, Scan, Snapshot, Store
+from ._store import Batch, Scan, Snapshot, Store, __version__
 
 __all__ = ["Batch", "Conflict", "Corruption", "Error", "Locked", "Scan", "Snapshot", "Store", "open"]
 

@@ -7,6 +7,8 @@ from typing_extensions import Buffer
 
 __all__ = ["Batch", "Conflict", "Corruption", "Error", "Locked", "Scan", "Snapshot", "Store", "open"]
 
+__version__: str
+
 _T = TypeVar("_T")
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
