@@ -1,0 +1,137 @@
+"""The Debian packages: installed by apt, used as their users would, and purged, which must leave nothing.
+
+It runs in an overlay of the root file system in a mount namespace of its own, so that the machine keeps nothing of it, whatever happens. Where
+that is refused, but the user is root, it installs on the machine and purges there, also after a failure. Else it ends with 77: nothing was tested.
+
+Arguments: the folder of the packages. Within the overlay: --here, the folder.
+"""
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from programs import C, CXX, run
+
+PACKAGES = {}  # name: file
+
+FIND = """cmake_minimum_required(VERSION 3.25)
+project(outside LANGUAGES CXX)
+find_package(store REQUIRED)
+add_executable(cxx main.cpp)
+target_link_libraries(cxx PRIVATE store::store)
+"""
+
+# Arguments: an empty folder, that of the packages, that of this file.
+OVERLAY = """
+mount -t tmpfs tmpfs "$1" && mkdir "$1/upper" "$1/work" "$1/root" &&
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root" &&
+for folder in dev proc sys; do mount --rbind "/$folder" "$1/root/$folder" || exit 75; done &&
+mount -t tmpfs tmpfs "$1/root/tmp" && mkdir "$1/root/tmp/packages" &&
+cp "$2"/*.deb "$3"/*.py "$1/root/tmp/packages" || exit 75
+exec chroot "$1/root" python3 /tmp/packages/deb.py --here /tmp/packages
+"""
+REFUSED = 75
+
+
+class Packages(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.addClassCleanup(cls.purge)
+        contents = "".join(run("sh", "-c", 'dpkg-deb --fsys-tarfile "$0" | tar t', file) for file in PACKAGES.values())
+        cls.new = {path[1:] for path in contents.split() if not os.path.exists(path[1:])}
+        cls.apt("install", *PACKAGES.values())
+        cls.version = run("dpkg-query", "-W", "-f", "${Version}", "libstore-dev").split("-")[0]
+        cls.folder = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        for file, text in (("main.cpp", CXX), ("main.c", C)):
+            with open(os.path.join(cls.folder, file), "w") as out:
+                out.write(text)
+
+    @staticmethod
+    def apt(*arguments):
+        run("apt-get", "-q", "-y", "--no-install-recommends", *arguments, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+    @classmethod
+    def purge(cls):
+        cls.apt("purge", *PACKAGES)
+        left = sorted(filter(os.path.lexists, cls.new))
+        if left:
+            raise AssertionError(f"purged, but still there: {left}")
+
+    def hello(self, program):
+        self.assertEqual(run(f"{self.folder}/{program}", f"{self.folder}/{program}.db"), "hello\n")
+
+    def test_c_by_pkg_config(self):
+        run("gcc", "main.c", "-o", "c", *run("pkg-config", "--cflags", "--libs", "store").split(), cwd=self.folder)
+        self.hello("c")
+
+    def test_cxx_by_find_package(self):
+        """From where CMake looks by itself. The library that the program loads is the package's."""
+        with open(self.folder + "/CMakeLists.txt", "w") as out:
+            out.write(FIND)
+        run("cmake", "-S", self.folder, "-B", self.folder + "/build", "-DCMAKE_CXX_STANDARD=20", "-DBUILD_SHARED_LIBS=ON")
+        run("cmake", "--build", self.folder + "/build")
+        self.hello("build/cxx")
+        loaded = re.search(r"libstore-cxx\S+ => (\S+)", run("ldd", self.folder + "/build/cxx"))[1]
+        self.assertEqual(run("dpkg-query", "-S", os.path.realpath(loaded)).split(":")[0], next(name for name in PACKAGES if "cxx" in name))
+
+    def test_the_tool(self):
+        self.assertEqual(run("store", "--version"), f"store {self.version}\n")
+        for page in ("store", "store-create"):
+            self.assertEqual(run("man", "-w", page), f"/usr/share/man/man1/{page}.1.gz\n")
+        self.assertIn("create", run("bash", "-c", "source /usr/share/bash-completion/completions/store; COMP_WORDS=(store cr); COMP_CWORD=1; "
+                                    "_store; echo ${COMPREPLY[@]}"))
+        self.assertEqual(run("zsh", "-fc", "print -l $^fpath/_store(N)"), "/usr/share/zsh/vendor-completions/_store\n")
+
+    def test_python(self):
+        script = ("import store; print(store.__version__, store.__file__)\n"
+                  f"with store.open('{self.folder}/python.db') as db: db[b'a'] = b'b'; print(db[b'a'])")
+        self.assertEqual(run("/usr/bin/python3", "-c", script, cwd="/"), f"{self.version} /usr/lib/python3/dist-packages/store/__init__.py\nb'b'\n")
+
+    def test_what_they_depend_on(self):
+        """Each other in this very version; of the rest, what their programs load."""
+        whole = run("dpkg-query", "-W", "-f", "${Version}", "libstore-dev")
+        depends = {name: run("dpkg-query", "-W", "-f", "${Depends}", name) for name in PACKAGES}
+        c, cxx = sorted(name for name in PACKAGES if re.fullmatch(r"libstore(-cxx)?[\d.]+", name))[::-1]
+        for name, others in (("libstore-dev", (c, cxx)), ("python3-store", (cxx,))):
+            for other in others:
+                self.assertIn(f"{other} (= {whole})", depends[name])
+        for name in (c, cxx, "store"):
+            for library in ("libc6 (>=", "libstdc++6 (>=", "liburing2 (>="):
+                self.assertIn(library, depends[name], name)
+        self.assertIn("libfmt-dev", depends["libstore-dev"])
+
+
+def inside(folder):
+    for file in glob.glob(folder + "/*.deb"):
+        PACKAGES[run("dpkg-deb", "--field", file, "Package").strip()] = file
+    there = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ", *PACKAGES], capture_output=True, text=True).stdout
+    if re.search(r"(?<!not-)installed", there):
+        sys.exit(f"some of {sorted(PACKAGES)} are installed on this machine; that is not this test's to change")
+    unittest.main(argv=sys.argv[:1])
+
+
+def main(folder):
+    if os.geteuid() != 0:
+        print("deb: SKIPPED, nothing was tested: it takes root to install packages", file=sys.stderr)
+        sys.exit(77)
+    status = REFUSED
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0:
+        here = os.path.dirname(os.path.abspath(__file__))
+        with tempfile.TemporaryDirectory() as top:
+            status = subprocess.run(["unshare", "--mount", "sh", "-c", OVERLAY, "sh", top, folder, here]).returncode
+    if status != REFUSED:
+        sys.exit(status)
+    print("deb: an overlay is refused here, the packages are installed on the machine itself", file=sys.stderr)
+    inside(os.path.abspath(folder))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--here":
+        inside(sys.argv[2])
+    else:
+        main(sys.argv[1])
