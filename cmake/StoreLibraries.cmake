@@ -35,6 +35,7 @@ if(STORE_INSTALL OR BUILD_SHARED_LIBS)
   store_cxx(store_shared SHARED)
   set_target_properties(store_shared PROPERTIES EXPORT_NAME shared
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+  target_link_options(store_shared PRIVATE LINKER:-Bsymbolic-functions)  # it calls its own functions directly
   if(NOT STORE_SANITIZE)
     target_link_options(store_shared PRIVATE LINKER:-z,defs)  # a sanitizer's runtime comes with the program
   endif()
