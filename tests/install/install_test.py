@@ -134,7 +134,8 @@ class Install(unittest.TestCase):
     def test_add_subdirectory(self):
         """Only the engine is built, from the same sources with the same flags, so that ccache has it; the outside program sees none of those flags."""
         folder = self.project("sources", SUBDIRECTORY.replace("@SOURCE@", SOURCE))
-        build = folder + "/build"
+        build = tempfile.mkdtemp(prefix="install_test_", dir=os.path.dirname(BUILD))  # where paths relative to CCACHE_BASEDIR are those of BUILD
+        self.addCleanup(shutil.rmtree, build)
         launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
         run(CMAKE, "-S", folder, "-B", build, "-G", "Ninja", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", f"-DCMAKE_CXX_COMPILER={CXX_COMPILER}", *launcher)
         with open(build + "/CMakeCache.txt") as cache:
