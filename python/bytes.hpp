@@ -3,7 +3,9 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,6 +42,29 @@ class Bytes {
  private:
   std::string_view view_;
   std::optional<std::string> copy_;
+};
+
+// The memory of a writable buffer of the caller's, which cannot be resized meanwhile. Destroyed with the GIL.
+class WritableBuffer {
+ public:
+  // Errors: TypeError for what is not bytes-like; BufferError for what cannot be written to, or has gaps.
+  explicit WritableBuffer(py::handle object) {
+    if (!PyObject_CheckBuffer(object.ptr())) {
+      throw py::type_error(std::string("the buffer is a writable bytes-like object, not ") +
+                           Py_TYPE(object.ptr())->tp_name);
+    }
+    if (PyObject_GetBuffer(object.ptr(), &buffer_, PyBUF_WRITABLE) != 0) throw py::error_already_set();
+  }
+  WritableBuffer(const WritableBuffer&) = delete;
+  WritableBuffer& operator=(const WritableBuffer&) = delete;
+  ~WritableBuffer() { PyBuffer_Release(&buffer_); }
+
+  std::span<std::byte> bytes() const noexcept {
+    return {static_cast<std::byte*>(buffer_.buf), static_cast<std::size_t>(buffer_.len)};
+  }
+
+ private:
+  Py_buffer buffer_;
 };
 
 // Of an argument that may be None.

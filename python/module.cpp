@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <store/error.hpp>
+#include <store/metrics.hpp>
 
 #include "errors.hpp"
 #include "gil.hpp"
@@ -88,6 +89,20 @@ bool has_entries(const Object& object) {
   });
 }
 
+std::optional<std::size_t> get_into(const OpenStore& store, py::handle key, py::handle buffer, std::uint64_t offset) {
+  const Bytes bytes(key);
+  const WritableBuffer into(buffer);
+  return without_gil([&] { return store.db.get_into(bytes.view(), into.bytes(), {.offset = offset}); });
+}
+
+py::dict approximate_range(const OpenStore& store, py::handle start, py::handle stop) {
+  const std::optional<Bytes> from = bytes_or_none(start);
+  const std::optional<Bytes> to = bytes_or_none(stop);
+  const RangeEstimate estimate =
+      without_gil([&] { return store.db.approximate_range(view_of(from).value_or(std::string_view()), copy_of(to)); });
+  return py::dict(arg("entries") = estimate.entries, arg("bytes") = estimate.bytes);
+}
+
 constexpr const char* kGetMany =
     "Return the values of keys, in their order, None for a key without one. Reads what is not in memory together: "
     "faster than single gets.";
@@ -136,7 +151,61 @@ void erase_range(OpenStore& store, py::handle start, py::handle stop) {
   without_gil([&] { store.db.erase_range(from.view(), copy_of(to)); });
 }
 
+// Entries that are read by the store's own thread, which can wait for no code of Python: whoever holds the GIL may be waiting for that thread.
+class Entries {
+ public:
+  void add(std::string_view key, std::string_view value) {
+    bytes_.append(key).append(value);
+    sizes_.emplace_back(key.size(), value.size());
+  }
+
+  bool next(std::string_view& key, std::string_view& value) {
+    if (at_ == sizes_.size()) return false;
+    const auto [key_size, value_size] = sizes_[at_++];
+    key = std::string_view(bytes_).substr(begin_, key_size);
+    value = std::string_view(bytes_).substr(begin_ + key_size, value_size);
+    begin_ += key_size + value_size;
+    return true;
+  }
+
+ private:
+  std::string bytes_;
+  std::vector<std::pair<std::size_t, std::size_t>> sizes_;  // of a key and its value, one behind the other in bytes_
+  std::size_t at_ = 0;
+  std::size_t begin_ = 0;
+};
+
+std::uint64_t bulk_load(OpenStore& store, const py::iterable& from) {
+  Entries entries;
+  for (const py::handle entry : from) {
+    const auto pair =
+        py::reinterpret_steal<py::object>(PySequence_Fast(entry.ptr(), "bulk_load() takes pairs of a key and a value"));
+    if (!pair) throw py::error_already_set();
+    if (PySequence_Fast_GET_SIZE(pair.ptr()) != 2) {
+      throw py::value_error("bulk_load() takes pairs of a key and a value");
+    }
+    PyObject* const* const items = PySequence_Fast_ITEMS(pair.ptr());
+    entries.add(Bytes(items[0]).view(), Bytes(items[1]).view());
+  }
+  return without_gil([&] { return store.db.bulk_load(entries); });
+}
+
 // --- the whole store ---
+
+std::string prometheus(const py::iterable& stores) {
+  std::vector<MetricSource> sources;
+  for (const py::handle item : stores) {
+    const auto [name, store] = item.cast<std::pair<std::string, std::shared_ptr<OpenStore>>>();
+    sources.push_back({metric_label("store", name), without_gil([&] { return store->db.stats(); })});
+  }
+  return prometheus_text(sources);
+}
+
+CompactReport compact(OpenStore& store, std::optional<std::uint64_t> max_bytes_moved) {
+  CompactOptions options;
+  if (max_bytes_moved) options.max_bytes_moved = *max_bytes_moved;
+  return without_gil([&] { return store.db.compact(options); });
+}
 
 py::dict dict_of(const CompactReport& report) {
   return py::dict(arg("finished") = report.finished, arg("bytes_moved") = report.bytes_moved,
@@ -235,6 +304,14 @@ void add_store(py::module_& module) {
       .def("__delitem__", delete_item,
            "Delete key. Raises KeyError if it has no value: two calls of the engine, not one step.")
       .def("get_many", get_many<OpenStore>, arg("keys"), kGetMany)
+      .def("get_into", get_into, arg("key"), arg("buffer"), arg("offset") = 0,
+           "Copy the value of key, from its byte offset on, into a writable buffer, as much of it as fits. Return the "
+           "length of the whole value, "
+           "None if there is none. A big value is read in parts without being held as a whole.")
+      .def("approximate_range", approximate_range, arg("start") = py::none(), arg("stop") = py::none(),
+           "About how much [start, stop) holds as of the last flush, without reading it: \"entries\", and the "
+           "\"bytes\" that they take in the file.")
+      .def("_bulk_load", bulk_load)
       .def("compare_and_put", compare_and_put, arg("key"), arg("expected"), arg("desired"),
            "In one step, set key to desired (None: delete it) if its value is expected (None: if it has none). Return "
            "whether it was.")
@@ -275,9 +352,15 @@ void add_store(py::module_& module) {
           "flush", [](OpenStore& store) { without_gil([&] { store.db.flush(); }); },
           "Merge the write buffer into the tree, and wait until that is durable.")
       .def(
-          "compact", [](OpenStore& store) { return dict_of(without_gil([&] { return store.db.compact(); })); },
-          "Make the file small, while others read and write. Return \"finished\" (False: readers of older states keep "
-          "some of it), \"bytes_moved\" and \"bytes_freed\".")
+          "compact",
+          [](OpenStore& store, std::optional<std::uint64_t> max_bytes_moved) {
+            return dict_of(compact(store, max_bytes_moved));
+          },
+          py::kw_only(), arg("max_bytes_moved") = py::none(),
+          "Make the file small, while others read and write. Return \"finished\", \"bytes_moved\" and "
+          "\"bytes_freed\".\n\nmax_bytes_moved: end behind the commit that has written so many bytes anew; another "
+          "call goes on from there. \"finished\" is False when there is more to do: now, or "
+          "when readers of older states are gone.")
       .def(
           "check",
           [](const OpenStore& store, std::size_t max_errors) {
@@ -430,6 +513,7 @@ PYBIND11_MODULE(_store, module) {
   py::options options;
   options.disable_function_signatures();  // their types are the engine's; __init__.pyi has those of Python
   module.def("open", open);
+  module.def("prometheus", prometheus);
   add_store(module);
   add_snapshot(module);
   add_scan(module);

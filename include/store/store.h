@@ -112,6 +112,10 @@ STORE_API store_code store_get(store_db* db, const void* key, size_t key_len, vo
 /* Copies the value into `buffer`, as much of it as fits; `value_len` is the length of all of it. Or STORE_KEY_NOT_FOUND. */
 STORE_API store_code store_get_into(store_db* db, const void* key, size_t key_len, void* buffer, size_t buffer_len,
                                     size_t* value_len) STORE_NOEXCEPT;
+/* The same from the byte `offset` of the value on; nothing is copied from its end on. `value_len` is the length of the whole value all the same. A
+ * big value is read in parts of any size without being held as a whole. */
+STORE_API store_code store_get_part(store_db* db, const void* key, size_t key_len, uint64_t offset, void* buffer,
+                                    size_t buffer_len, size_t* value_len) STORE_NOEXCEPT;
 /* STORE_OK or STORE_KEY_NOT_FOUND. */
 STORE_API store_code store_contains(store_db* db, const void* key, size_t key_len) STORE_NOEXCEPT;
 /* Gives copies of the values of `count` keys. `values` and `value_lens` are arrays of `count`; each value is to be freed
@@ -130,6 +134,21 @@ STORE_API store_code store_erase_range(store_db* db, const void* from, size_t fr
  * Errors: conflict when it has not; nothing was changed. */
 STORE_API store_code store_compare_and_put(store_db* db, const void* key, size_t key_len, const void* expected,
                                            size_t expected_len, const void* desired, size_t desired_len) STORE_NOEXCEPT;
+
+/* Gives the next entry of a bulk load, and returns a store_code: STORE_OK with its key and value, which must stay as they are until the next call; STORE_END behind the last; or
+ * an error, which ends the load. It runs on the store's own thread, where all other calls on the store wait for it: it must not wait for
+ * them. Of the calls of this header it may make those that take no handle and those on batches; the others are STORE_ERROR_INVALID_ARGUMENT
+ * there, or wait for I/O. It is not called again after anything but STORE_OK. */
+typedef int (*store_source_fn)(void* context, const void** key, size_t* key_len, const void** value, size_t* value_len);
+/* Fills an empty store with the entries of a source, whose keys must ascend: one sequential write, durable when the call returns. `entries`, how
+ * many there were, may be NULL. Errors: the source's own; invalid_argument for a store that is not empty, a key that does not ascend, or
+ * another outcome of the source; the store then is empty as before. */
+STORE_API store_code store_bulk_load(store_db* db, store_source_fn source, void* context,
+                                     uint64_t* entries) STORE_NOEXCEPT;
+/* About how much [from, to) holds, `to` as in store_erase_range(): `entries`, and the `bytes` that they take on the device; either may be NULL. As of
+ * the last flush, and cheap: no entry is read. */
+STORE_API store_code store_approximate_range(store_db* db, const void* from, size_t from_len, const void* to,
+                                             size_t to_len, uint64_t* entries, uint64_t* bytes) STORE_NOEXCEPT;
 
 /* --- batches: changes that are applied as a whole or not at all --- */
 
@@ -216,6 +235,10 @@ STORE_API store_code store_sync(store_db* db) STORE_NOEXCEPT;
 STORE_API store_code store_flush(store_db* db) STORE_NOEXCEPT;
 /* Makes the store small. `bytes_freed`, by which the file became smaller, may be NULL. */
 STORE_API store_code store_compact(store_db* db, uint64_t* bytes_freed) STORE_NOEXCEPT;
+/* A part of it: ends behind the commit that has written `max_bytes_moved` bytes anew; another call goes on from there. `finished` is 1 when there is
+ * nothing more to do now. The places for results may be NULL. */
+STORE_API store_code store_compact_step(store_db* db, uint64_t max_bytes_moved, int* finished, uint64_t* bytes_moved,
+                                        uint64_t* bytes_freed) STORE_NOEXCEPT;
 
 #define STORE_BACKUP_OF_TARGET UINT64_MAX
 
@@ -245,6 +268,17 @@ STORE_API store_code store_check(store_db* db, store_finding_fn finding, void* c
 STORE_API store_code store_stat(store_db* db, const char* name, uint64_t* value) STORE_NOEXCEPT;
 /* The name of the number at `index`, from 0 on; NULL beyond the last. Later versions may add names anywhere. */
 STORE_API const char* store_stat_name(size_t index) STORE_NOEXCEPT;
+/* Gives a text of store::Stats, "" where there is nothing to say, to be freed by store_free(): "uuid"; "origin", the UUID of the store that this one
+ * is a copy of and the generation there, with a space in between; "open_notes", what opening met and mended, a line each; "poisoned", why
+ * writes are refused; "snapshots", a line for each that lives: the sequence number of the last write that it sees, its age in nanoseconds, the
+ * blocks held for it. Errors: invalid_argument for another name. */
+STORE_API store_code store_stat_text(store_db* db, const char* name, char** text) STORE_NOEXCEPT;
+/* The name of the text at `index`, from 0 on; NULL beyond the last. */
+STORE_API const char* store_stat_text_name(size_t index) STORE_NOEXCEPT;
+/* Gives the numbers of `count` stores in the text format of Prometheus (version 0.0.4), to be freed by store_free(): each number as store_NAME, a
+ * counter with _total behind it. `names` are the values of the label `store` that tells the stores apart; it may be NULL if there is one. */
+STORE_API store_code store_prometheus(size_t count, store_db* const* dbs, const char* const* names,
+                                      char** text) STORE_NOEXCEPT;
 
 #ifdef __cplusplus
 }

@@ -8,12 +8,13 @@ docs/python.md is the way in.
 import atexit
 import os
 import weakref
+from collections.abc import Mapping
 
 from . import _mapping, _store
 from ._errors import Conflict, Corruption, Error, Locked
 from ._store import Batch, Scan, Snapshot, Store, __version__
 
-__all__ = ["Batch", "Conflict", "Corruption", "Error", "Locked", "Scan", "Snapshot", "Store", "open"]
+__all__ = ["Batch", "Conflict", "Corruption", "Error", "Locked", "Scan", "Snapshot", "Store", "open", "prometheus_text"]
 
 for _class in (Batch, Conflict, Corruption, Error, Locked, Scan, Snapshot, Store):
     _class.__module__ = __name__
@@ -33,6 +34,28 @@ def _backup(self, path, incremental=False, *, overwrite=False):
 
 _backup.__name__ = "backup"
 Store.backup = _backup
+
+
+def _bulk_load(self, entries):
+    """Fill an empty store with a mapping, or an iterable of (key, value), whose keys ascend: faster than putting them. Return how many there were.
+
+    All of them are held in memory until they are loaded, in one step, and durable. Raises Error "invalid_argument", and leaves the store empty, if a
+    key does not ascend; or if the store is not empty.
+    """
+    return Store._bulk_load(self, entries.items() if isinstance(entries, Mapping) else entries)
+
+
+_bulk_load.__name__ = "bulk_load"
+Store.bulk_load = _bulk_load
+
+
+def prometheus_text(stores):
+    """Return the numbers of stores in the text format of Prometheus (version 0.0.4). stores: a mapping of names, the values of the label "store"."""
+    named = list(stores.items()) if isinstance(stores, Mapping) else [(stores, None)]
+    if not all(isinstance(name, str) and isinstance(db, Store) for name, db in named):
+        raise TypeError("prometheus_text() takes a mapping of names, which are str, to stores")
+    return _store.prometheus([(name.encode(), db) for name, db in named])
+
 
 _opened = weakref.WeakSet()
 

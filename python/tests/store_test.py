@@ -145,6 +145,87 @@ class Verbs(Case):
         self.assertEqual(db.get_many(key for key in [b"001", bytearray(b"x")]), [b"v1", None])
         self.assertEqual(db.get_many([]), [])
 
+    def test_get_into(self):
+        db = self.open()
+        value = random.Random(2).randbytes(300_000)
+        db[b"big"], db[b"empty"] = value, b""
+        for _ in range(2):
+            parts, buffer = [], bytearray(70_000)
+            while sum(map(len, parts)) < len(value):
+                self.assertEqual(db.get_into(b"big", buffer, sum(map(len, parts))), len(value))
+                parts.append(bytes(buffer[:len(value) - sum(map(len, parts))]))
+            self.assertEqual(b"".join(parts), value)
+            db.flush()
+        before = bytes(buffer)
+        self.assertEqual(db.get_into(b"big", buffer, offset=(1 << 64) - 1), len(value))
+        self.assertEqual(db.get_into(b"empty", buffer), 0)
+        self.assertIsNone(db.get_into(b"none", buffer))
+        self.assertEqual(buffer, before)
+        self.assertEqual(db.get_into(b"big", memoryview(buffer)[10:20], 5), len(value))
+        self.assertEqual(buffer, before[:10] + value[5:15] + before[20:])
+        self.assertEqual(db.get_into(b"big", bytearray()), len(value))
+        self.assertRaises(BufferError, db.get_into, b"big", b"cannot be written to")
+        self.assertRaises(BufferError, db.get_into, b"big", memoryview(buffer)[::2])
+        self.assertRaisesRegex(TypeError, "writable", db.get_into, b"big", "text")
+        self.assertRaises(TypeError, db.get_into, b"big", buffer, -1)
+
+    def test_bulk_load(self):
+        db = self.open()
+        entries = [(b"%04d" % i, b"v%d" % i) for i in range(3000)]
+        self.refused("invalid_argument", db.bulk_load, entries[1::-1])
+        for wrong, error in (([b"a"], ValueError), ([(b"a", b"1", b"2")], ValueError), ([7], TypeError), (7, TypeError),
+                             ([("a", b"1")], TypeError), ([(b"a", None)], TypeError)):
+            with self.subTest(wrong):
+                self.assertRaises(error, db.bulk_load, wrong)
+
+        def fails():
+            yield b"a", b"1"
+            raise LookupError("it ends")
+
+        self.assertRaisesRegex(LookupError, "it ends", db.bulk_load, fails())
+        self.assertEqual(db.bulk_load([]), 0)
+        self.assertFalse(db)
+        self.assertEqual(db.bulk_load(entry for entry in entries), 3000)
+        self.assertEqual(list(db.items()), entries)
+        self.refused("invalid_argument", db.bulk_load, [(b"x", b"")])
+        with store.open(self.path + "2") as other:
+            self.assertEqual(other.bulk_load(dict(entries)), 3000)
+            self.assertEqual(dict(other), dict(entries))
+
+    def test_approximate_range(self):
+        db = self.open()
+        db.bulk_load((b"%05d" % i, b"x" * 100) for i in range(10_000))
+        self.assertEqual(db.approximate_range()["entries"], 10_000)
+        part = db.approximate_range(b"02000", b"04000")
+        self.assertTrue(2000 <= part["entries"] < 2500 and 200_000 < part["bytes"] < 500_000, part)
+        self.assertEqual(db.approximate_range(b"x")["entries"] < 100, True)
+        self.assertRaises(TypeError, db.approximate_range, "a")
+
+    def test_compaction_in_parts(self):
+        db = self.open(wal="none")
+        db.bulk_load((b"%05d" % i, b"x" * 1000) for i in range(10_000))
+        db.delete_range(b"00000", b"09000")
+        db.flush()
+        size, calls = os.path.getsize(self.path), 1
+        while not db.compact(max_bytes_moved=1 << 16)["finished"]:
+            calls += 1
+        self.assertGreater(calls, 1)
+        self.assertLess(os.path.getsize(self.path), size / 2)
+        self.assertRaises(TypeError, db.compact, max_bytes_moved="all")
+
+    def test_text_for_prometheus(self):
+        db = self.open()
+        db[b"a"] = b"1"
+        db.flush()
+        with store.open(self.path + "2") as other:
+            text = store.prometheus_text({"one": db, "an \"other\"": other})
+        self.assertIn('\nstore_entries{store="one"} 1\nstore_entries{store="an \\"other\\""} 0\n', text)
+        self.refused("closed", store.prometheus_text, {"gone": other})
+        for wrong in ({"no": 7}, {b"no": db}, [db], db, None):
+            with self.subTest(wrong), self.assertRaisesRegex(TypeError, "names"):
+                store.prometheus_text(wrong)
+        self.assertRaises(ValueError, store.prometheus_text, {"\udcff": db})
+
     def test_compare_and_put(self):
         db = self.open()
         self.assertTrue(db.compare_and_put(b"a", None, b"1"))
@@ -337,7 +418,8 @@ class Trouble(Case):
             next(scan)
         calls = [(db.get, b"a"), (db.__getitem__, b"a"), (db.__contains__, b"a"), (db.put, b"a", b""), (db.delete, b"a"), (db.__delitem__, b"a"),
                  (db.get_many, [b"a"]), (db.compare_and_put, b"a", None, None), (db.delete_range, b"a"), (len, db), (bool, db), (iter, db),
-                 (db.scan,), (db.snapshot,), (db.batch,), (db.sync,), (db.flush,), (db.compact,), (db.check,), (db.stats,),
+                 (db.scan,), (db.snapshot,), (db.batch,), (db.get_into, b"a", bytearray(1)), (db.bulk_load, []), (db.approximate_range,),
+                 (db.sync,), (db.flush,), (db.compact,), (db.check,), (db.stats,),
                  (db.backup, self.path + "2"), (db.__enter__,), (next, scan), (scan.seek, b"a"), (snapshot.get, b"a"), (batch.__enter__,)]
         for call, *arguments in calls:
             with self.subTest(call=call):

@@ -79,7 +79,21 @@ const char* name_of(int code) noexcept {
   }
 }
 
+store_code fail_of_source(int code) noexcept {
+  constexpr const char* kOther = "the source of the bulk load returned what is neither an entry, the end nor an error";
+  if (code <= 0 || (name_of(code) == std::string_view("unknown") && code != STORE_ERROR_UNKNOWN))
+    return last_error.set(STORE_ERROR_INVALID_ARGUMENT, kOther);
+  try {
+    const std::string text = std::string("the source of the bulk load failed: ") + name_of(code);
+    return last_error.set(static_cast<store_code>(code), text.c_str());
+  } catch (const std::bad_alloc&) {
+    return last_error.set(static_cast<store_code>(code), "the source of the bulk load failed");
+  }
+}
+
 }  // namespace
+
+constinit thread_local bool in_source = false;
 
 constinit DbTable dbs("store");
 constinit BatchTable batches("batch");
@@ -97,6 +111,8 @@ store_code code_of_exception() noexcept {
     return last_error.set(STORE_ERROR_INVALID_ARGUMENT, "a length is beyond what memory can hold");
   } catch (const std::system_error& error) {
     return last_error.set(STORE_ERROR_UNKNOWN, error.what(), error.code().value());
+  } catch (const SourceFailed& failed) {
+    return fail_of_source(failed.code);
   } catch (const std::exception& error) {
     return last_error.set(STORE_ERROR_UNKNOWN, error.what());
   } catch (...) {

@@ -41,6 +41,14 @@ store_code guarded(Body body) noexcept {
   }
 }
 
+// What the caller's own source of a bulk load returned instead of an entry. Its code is given back if it is an error.
+struct SourceFailed {
+  int code;
+};
+
+// While this thread runs the source of a bulk load, under a call that uses the store's handle.
+extern constinit thread_local bool in_source;
+
 [[noreturn]] void throw_null(const char* name);
 
 // Errors: invalid_argument for NULL. `name` is that of the parameter.
@@ -57,6 +65,12 @@ void require_out(T* out, const char* name) {
   *out = T{};
 }
 
+// Clears places for results that may be NULL.
+template <class... T>
+void clear(T*... out) noexcept {
+  ((out != nullptr ? static_cast<void>(*out = T{}) : static_cast<void>(0)), ...);
+}
+
 inline std::string_view bytes_of(const void* data, std::size_t size, const char* name) {
   if (data != nullptr) return {static_cast<const char*>(data), size};
   if (size != 0) [[unlikely]]
@@ -70,12 +84,15 @@ inline std::optional<std::string_view> optional_bytes_of(const void* data, std::
   return bytes_of(data, size, name);
 }
 
-// A copy that store_free() frees; not NULL for an empty one.
+// A copy that store_free() frees, with a zero byte behind it; not NULL for an empty one.
 inline void* copy_for_caller(std::string_view bytes) {
-  void* copy = std::malloc(bytes.empty() ? 1 : bytes.size());
+  auto* const copy = static_cast<char*>(std::malloc(bytes.size() + 1));
   if (copy == nullptr) throw std::bad_alloc();
   std::memcpy(copy, bytes.data(), bytes.size());
+  copy[bytes.size()] = '\0';
   return copy;
 }
+
+inline char* text_for_caller(std::string_view text) { return static_cast<char*>(copy_for_caller(text)); }
 
 }  // namespace store::capi

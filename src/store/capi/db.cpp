@@ -1,6 +1,5 @@
 // The calls on a store.
 #include <cstdint>
-#include <store/metrics.hpp>
 #include <utility>
 #include <vector>
 
@@ -70,6 +69,8 @@ store_code store_open(const char* path, const store_options* options, store_db**
 store_code store_close(store_db* db) noexcept {
   if (db == nullptr) return STORE_OK;
   return guarded([&] {
+    // Its call would wait for itself.
+    if (in_source) throw store::Error(store::Errc::invalid_argument, "the source of a bulk load cannot close a store");
     const std::unique_ptr<store::Store> store = dbs.remove(db);
     if (!store) throw store::Error(store::Errc::closed, "the store belongs to the parent of this process");
     store->close();
@@ -89,12 +90,17 @@ store_code store_get(store_db* db, const void* key, std::size_t key_len, void** 
 
 store_code store_get_into(store_db* db, const void* key, std::size_t key_len, void* buffer, std::size_t buffer_len,
                           std::size_t* value_len) noexcept {
+  return store_get_part(db, key, key_len, 0, buffer, buffer_len, value_len);
+}
+
+store_code store_get_part(store_db* db, const void* key, std::size_t key_len, std::uint64_t offset, void* buffer,
+                          std::size_t buffer_len, std::size_t* value_len) noexcept {
   return guarded([&] {
     require_out(value_len, "value_len");
     if (buffer_len != 0) require(buffer, "buffer");
     const DbTable::Use use(dbs, db);
     const std::optional<std::size_t> size =
-        use->get_into(bytes_of(key, key_len, "key"), {static_cast<std::byte*>(buffer), buffer_len});
+        use->get_into(bytes_of(key, key_len, "key"), {static_cast<std::byte*>(buffer), buffer_len}, {.offset = offset});
     if (!size) return STORE_KEY_NOT_FOUND;
     *value_len = *size;
     return STORE_OK;
@@ -200,10 +206,29 @@ store_code store_flush(store_db* db) noexcept {
   });
 }
 
-store_code store_compact(store_db* db, std::uint64_t* bytes_freed) noexcept {
-  if (bytes_freed != nullptr) *bytes_freed = 0;
+store_code store_approximate_range(store_db* db, const void* from, std::size_t from_len, const void* to,
+                                   std::size_t to_len, std::uint64_t* entries, std::uint64_t* bytes) noexcept {
+  clear(entries, bytes);
   return with(db, [&](store::Store& store) {
-    const store::CompactReport report = store.compact();
+    const store::RangeEstimate estimate = store.approximate_range(
+        bytes_of(from, from_len, "from"), std::optional<std::string>(optional_bytes_of(to, to_len, "to")));
+    if (entries != nullptr) *entries = estimate.entries;
+    if (bytes != nullptr) *bytes = estimate.bytes;
+    return STORE_OK;
+  });
+}
+
+store_code store_compact(store_db* db, std::uint64_t* bytes_freed) noexcept {
+  return store_compact_step(db, store::CompactOptions{}.max_bytes_moved, nullptr, nullptr, bytes_freed);
+}
+
+store_code store_compact_step(store_db* db, std::uint64_t max_bytes_moved, int* finished, std::uint64_t* bytes_moved,
+                              std::uint64_t* bytes_freed) noexcept {
+  clear(finished, bytes_moved, bytes_freed);
+  return with(db, [&](store::Store& store) {
+    const store::CompactReport report = store.compact({.max_bytes_moved = max_bytes_moved});
+    if (finished != nullptr) *finished = report.finished ? 1 : 0;
+    if (bytes_moved != nullptr) *bytes_moved = report.bytes_moved;
     if (bytes_freed != nullptr) *bytes_freed = report.bytes_freed;
     return STORE_OK;
   });
@@ -215,7 +240,7 @@ store_code store_backup_options_init_sized(store_backup_options* options, std::s
 
 store_code store_backup(store_db* db, const char* target, const store_backup_options* options,
                         std::uint64_t* generation) noexcept {
-  if (generation != nullptr) *generation = 0;
+  clear(generation);
   return with(db, [&](store::Store& store) {
     require(target, "target");
     const store_backup_options given = options_of(options, kBackupDefaults);
@@ -245,22 +270,4 @@ store_code store_check(store_db* db, store_finding_fn finding, void* context) no
     }
     return STORE_OK;
   });
-}
-
-store_code store_stat(store_db* db, const char* name, std::uint64_t* value) noexcept {
-  return guarded([&] {
-    require_out(value, "value");
-    require(name, "name");
-    const DbTable::Use use(dbs, db);
-    for (const store::Metric& stat : store::metrics()) {
-      if (std::string_view(stat.name) != name) continue;
-      *value = use->stats().*stat.value;
-      return STORE_OK;
-    }
-    throw store::Error(store::Errc::invalid_argument, std::string("there is no statistic `") + name + "`");
-  });
-}
-
-const char* store_stat_name(std::size_t index) noexcept {
-  return index < store::metrics().size() ? store::metrics()[index].name : nullptr;
 }

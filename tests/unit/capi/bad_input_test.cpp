@@ -30,12 +30,33 @@ struct Results {
   std::size_t key_len = 0;
   const void* entry_value = nullptr;
   std::uint64_t number = 0;
+  char* text = nullptr;
   store_snapshot* snapshot = nullptr;
   store_scan* scan = nullptr;
 } out;
 
 const void* const kKeys[] = {"k"};
 const std::size_t kKeyLens[] = {1};
+
+int no_entry(void*, const void**, std::size_t*, const void**, std::size_t*) { return STORE_END; }
+// An entry without a key, or without the bytes that it says it has.
+int empty_entry(void*, const void** key, std::size_t* key_len, const void**, std::size_t*) {
+  *key = nullptr;
+  *key_len = 0;
+  return STORE_OK;
+}
+int null_key(void*, const void** key, std::size_t* key_len, const void**, std::size_t*) {
+  *key = nullptr;
+  *key_len = 1;
+  return STORE_OK;
+}
+int null_value(void*, const void** key, std::size_t* key_len, const void** value, std::size_t* value_len) {
+  *key = "k";
+  *key_len = 1;
+  *value = nullptr;
+  *value_len = 1;
+  return STORE_OK;
+}
 
 class CapiBadInput : public testing::Test {
  protected:
@@ -57,6 +78,7 @@ class CapiBadInput : public testing::Test {
     return {
         {"get", [](store_db* db) { return store_get(db, "k", 1, &out.value, &out.value_len); }, true},
         {"get_into", [](store_db* db) { return store_get_into(db, "k", 1, nullptr, 0, &out.value_len); }, true},
+        {"get_part", [](store_db* db) { return store_get_part(db, "k", 1, 1, nullptr, 0, &out.value_len); }, true},
         {"contains", [](store_db* db) { return store_contains(db, "k", 1); }},
         {"get_many", [](store_db* db) { return store_get_many(db, 1, kKeys, kKeyLens, &out.value, &out.value_len); },
          true},
@@ -68,13 +90,19 @@ class CapiBadInput : public testing::Test {
         {"snapshot_create", [](store_db* db) { return store_snapshot_create(db, &out.snapshot); }, true},
         {"scan_create", [](store_db* db) { return store_scan_create(db, nullptr, &out.scan); }, true},
         {"scan_prefix", [](store_db* db) { return store_scan_prefix(db, "k", 1, nullptr, &out.scan); }, true},
+        {"bulk_load", [](store_db* db) { return store_bulk_load(db, no_entry, nullptr, &out.number); }, true},
+        {"approximate_range",
+         [](store_db* db) { return store_approximate_range(db, nullptr, 0, nullptr, 0, &out.number, nullptr); }, true},
         {"sync", [](store_db* db) { return store_sync(db); }},
         {"flush", [](store_db* db) { return store_flush(db); }},
         {"compact", [](store_db* db) { return store_compact(db, &out.number); }, true},
+        {"compact_step", [](store_db* db) { return store_compact_step(db, 1, nullptr, nullptr, &out.number); }, true},
         {"backup", [this](store_db* db) { return store_backup(db, (path_ + ".copy").c_str(), nullptr, &out.number); },
          true},
         {"check", [](store_db* db) { return store_check(db, nullptr, nullptr); }},
         {"stat", [](store_db* db) { return store_stat(db, "entries", &out.number); }, true},
+        {"stat_text", [](store_db* db) { return store_stat_text(db, "uuid", &out.text); }, true},
+        {"prometheus", [](store_db* db) { return store_prometheus(1, &db, nullptr, &out.text); }, true},
     };
   }
   std::vector<Call<store_batch>> batch_calls() {
@@ -123,6 +151,7 @@ class CapiBadInput : public testing::Test {
              .key_len = 1,
              .entry_value = &junk,
              .number = 1,
+             .text = reinterpret_cast<char*>(&junk),
              .snapshot = reinterpret_cast<store_snapshot*>(&junk),
              .scan = reinterpret_cast<store_scan*>(&junk)};
       EXPECT_EQ(call.make(handle), code) << store_last_error();
@@ -130,7 +159,7 @@ class CapiBadInput : public testing::Test {
       // Each call has cleared what it gives out: one place or a few.
       const bool gives = call.gives;
       EXPECT_EQ(gives, out.value == nullptr || out.value_len == 0 || out.entry_value == nullptr || out.number == 0 ||
-                           out.snapshot == nullptr || out.scan == nullptr);
+                           out.text == nullptr || out.snapshot == nullptr || out.scan == nullptr);
     }
   }
   template <class Handle>
@@ -242,6 +271,17 @@ TEST_F(CapiBadInput, PlacesForResultsThatAreNull) {
   expect_invalid(store_scan_next(scan_, &key, &len, &entry, nullptr), "`value_len`");
   EXPECT_EQ(store_scan_next(scan_, &key, &len, &entry, &len), STORE_OK) << "the scan did not move";
   expect_invalid(store_stat(db_, "entries", nullptr), "`value`");
+  expect_invalid(store_stat_text(db_, "uuid", nullptr), "`text`");
+  expect_invalid(store_get_part(db_, "k", 1, 0, nullptr, 1, &len), "`buffer`");
+  expect_invalid(store_prometheus(1, &db_, nullptr, nullptr), "`text`");
+  store_db* const twice[] = {db_, db_};
+  char* text = nullptr;
+  expect_invalid(store_prometheus(1, nullptr, nullptr, &text), "`dbs`");
+  expect_invalid(store_prometheus(2, twice, nullptr, &text), "`names`");
+  const char* const names[] = {"one", nullptr};
+  expect_invalid(store_prometheus(2, twice, names, &text), "`names[i]`");
+  EXPECT_EQ(store_prometheus(0, nullptr, nullptr, &text), STORE_OK);
+  store_free(text);
 }
 
 TEST_F(CapiBadInput, BytesThatAreNull) {
@@ -253,6 +293,11 @@ TEST_F(CapiBadInput, BytesThatAreNull) {
   expect_invalid(store_open(nullptr, nullptr, &db), "`path`");
   expect_invalid(store_backup(db_, nullptr, nullptr, nullptr), "`target`");
   expect_invalid(store_stat(db_, nullptr, &number), "`name`");
+  char* text = nullptr;
+  expect_invalid(store_stat_text(db_, nullptr, &text), "`name`");
+  expect_invalid(store_approximate_range(db_, nullptr, 1, nullptr, 0, nullptr, nullptr), "`from`");
+  expect_invalid(store_approximate_range(db_, nullptr, 0, nullptr, 1, nullptr, nullptr), "`to`");
+  expect_invalid(store_bulk_load(db_, nullptr, nullptr, nullptr), "`source`");
   expect_invalid(store_get(db_, nullptr, 1, &value, &len), "`key`");
   expect_invalid(store_get_into(db_, nullptr, 1, nullptr, 0, &len), "`key`");
   expect_invalid(store_contains(db_, nullptr, 1), "`key`");
@@ -358,6 +403,21 @@ TEST_F(CapiBadInput, OptionsThatCannotBe) {
   std::uint64_t number = 0;
   expect_invalid(store_stat(db_, "nope", &number), "`nope`");
   EXPECT_EQ(store_stat_name(SIZE_MAX), nullptr);
+  char* text = nullptr;
+  expect_invalid(store_stat_text(db_, "entries", &text), "`entries`");
+  EXPECT_EQ(store_stat_text_name(SIZE_MAX), nullptr);
+}
+
+TEST_F(CapiBadInput, SourcesThatGiveNoEntry) {
+  store_db* db = nullptr;
+  ASSERT_EQ(store_open((path_ + "2").c_str(), nullptr, &db), STORE_OK);
+  expect_invalid(store_bulk_load(db, empty_entry, nullptr, nullptr), "key");
+  expect_invalid(store_bulk_load(db, null_key, nullptr, nullptr), "`key of the source`");
+  expect_invalid(store_bulk_load(db, null_value, nullptr, nullptr), "`value of the source`");
+  std::uint64_t entries = 1;
+  EXPECT_EQ(store_bulk_load(db, no_entry, nullptr, &entries), STORE_OK) << store_last_error();
+  EXPECT_EQ(entries, 0u) << "the store is as it was";
+  EXPECT_EQ(store_close(db), STORE_OK);
 }
 
 // A program that was built with a later header, whose options have more members.

@@ -80,6 +80,10 @@ static void test_keys(store_db* db) {
   EXPECT(len == 10 && memcmp(buffer, "twen", 4) == 0);
   OK(store_get_into(db, "b", 1, NULL, 0, &len));
   EXPECT(len == 10);
+  OK(store_get_part(db, "b", 1, 7, buffer, sizeof buffer, &len));
+  EXPECT(len == 10 && memcmp(buffer, "twon", 4) == 0);
+  OK(store_get_part(db, "b", 1, UINT64_MAX, buffer, sizeof buffer, &len));
+  EXPECT(len == 10 && memcmp(buffer, "twon", 4) == 0);
   EXPECT(store_get_into(db, "nope", 4, buffer, sizeof buffer, &len) == STORE_KEY_NOT_FOUND && len == 0);
   OK(store_get_many(db, 3, keys, key_lens, values, value_lens));
   EXPECT(is_text(values[0], value_lens[0], "twenty-two") && values[1] == NULL &&
@@ -205,11 +209,116 @@ static void count_finding(void* context, const char* finding) {
   ++*(int*)context;
 }
 
+/* Letters up to and without `end`, then `outcome`. */
+struct letters {
+  char next, end;
+  int outcome;
+  store_db* db;
+};
+
+static int next_letter(void* context, const void** key, size_t* key_len, const void** value, size_t* value_len) {
+  struct letters* const letters = context;
+  if (letters->next == letters->end) return letters->outcome;
+  if (letters->db != NULL) {
+    EXPECT(store_flush(letters->db) == STORE_ERROR_INVALID_ARGUMENT);
+    EXPECT(store_close(letters->db) == STORE_ERROR_INVALID_ARGUMENT);
+  }
+  ++letters->next;
+  *key = &letters->next;
+  *key_len = 1;
+  *value = &letters->end;
+  *value_len = 1;
+  return STORE_OK;
+}
+
+static void test_bulk_load(const char* path) {
+  struct letters letters = {'a', 'a', STORE_ERROR_IO_ERROR, NULL};
+  uint64_t entries = 7, bytes;
+  store_db* db;
+  OK(store_open(path, NULL, &db));
+  letters.end = 'f';
+  EXPECT(store_bulk_load(db, next_letter, &letters, &entries) == STORE_ERROR_IO_ERROR && entries == 0);
+  EXPECT(strstr(store_last_error(), "source") != NULL && strstr(store_last_error(), "io_error") != NULL);
+  EXPECT(store_bulk_load(db, next_letter, &letters, NULL) == STORE_ERROR_IO_ERROR);
+  letters.outcome = STORE_KEY_NOT_FOUND;
+  EXPECT(store_bulk_load(db, next_letter, &letters, NULL) == STORE_ERROR_INVALID_ARGUMENT);
+  letters.outcome = 12345;
+  EXPECT(store_bulk_load(db, next_letter, &letters, NULL) == STORE_ERROR_INVALID_ARGUMENT);
+  letters.outcome = STORE_END;
+  OK(store_bulk_load(db, next_letter, &letters, &entries));
+  EXPECT(entries == 0);
+  letters.next = 'a';
+  letters.db = db;
+  OK(store_bulk_load(db, next_letter, &letters, &entries));
+  EXPECT(entries == 5 && has(db, "b", "f") && has(db, "f", "f"));
+  letters.next = 'f';
+  letters.end = 'h';
+  letters.db = NULL;
+  EXPECT(store_bulk_load(db, next_letter, &letters, &entries) == STORE_ERROR_INVALID_ARGUMENT); /* it is not empty */
+
+  OK(store_approximate_range(db, NULL, 0, NULL, 0, &entries, &bytes));
+  EXPECT(entries == 5 && bytes == 4096);
+  OK(store_approximate_range(db, "x", 1, "", 0, &entries, NULL));
+  EXPECT(entries == 0);
+  OK(store_close(db));
+}
+
+static void expect_text(store_db* db, const char* name, const char* wanted) {
+  char* text;
+  OK(store_stat_text(db, name, &text));
+  EXPECT(text != NULL && strcmp(text, wanted) == 0);
+  store_free(text);
+}
+
+static void test_texts(store_db* db, const char* copy) {
+  store_db *copied, *both[2];
+  store_snapshot* snapshot;
+  const char* names[2] = {"one", "say \"two\""};
+  char *uuid, *text, origin[64];
+  uint64_t generation;
+  size_t i;
+
+  for (i = 0; store_stat_text_name(i) != NULL; ++i) {
+    OK(store_stat_text(db, store_stat_text_name(i), &text));
+    store_free(text);
+  }
+  EXPECT(i == 5);
+  OK(store_stat_text(db, "uuid", &uuid));
+  EXPECT(strlen(uuid) == 36);
+  expect_text(db, "origin", "");
+  expect_text(db, "open_notes", "");
+  expect_text(db, "poisoned", "");
+  expect_text(db, "snapshots", "");
+  OK(store_snapshot_create(db, &snapshot));
+  OK(store_stat_text(db, "snapshots", &text));
+  EXPECT(strchr(text, '\n') == text + strlen(text) - 1);
+  store_free(text);
+  OK(store_snapshot_free(snapshot));
+
+  OK(store_stat(db, "generation", &generation));
+  OK(store_open(copy, NULL, &copied));
+  OK(store_stat_text(copied, "origin", &text));
+  sprintf(origin, "%.40s %lu", uuid, (unsigned long)generation);
+  EXPECT(strcmp(text, origin) == 0);
+  store_free(text);
+  store_free(uuid);
+
+  both[0] = db;
+  both[1] = copied;
+  OK(store_prometheus(2, both, names, &text));
+  EXPECT(strstr(text, "\nstore_entries{store=\"one\"} 7\nstore_entries{store=\"say \\\"two\\\"\"} 7\n") != NULL);
+  store_free(text);
+  OK(store_prometheus(1, both, NULL, &text));
+  EXPECT(strstr(text, "\nstore_entries 7\n") != NULL);
+  store_free(text);
+  OK(store_close(copied));
+}
+
 static void test_upkeep(store_db* db, const char* copy) {
   store_backup_options options;
   store_db* copied;
-  uint64_t generation, next, value, freed;
-  int findings = 0;
+  uint64_t generation, next, value, freed, moved;
+  int findings = 0, finished = 0, calls = 0;
   size_t i;
 
   OK(store_sync(db));
@@ -220,6 +329,9 @@ static void test_upkeep(store_db* db, const char* copy) {
   EXPECT(i > 20);
   OK(store_compact(db, &freed));
   OK(store_compact(db, NULL));
+  while (!finished && ++calls < 100) OK(store_compact_step(db, 4096, &finished, &moved, &freed));
+  EXPECT(finished == 1 && moved == 0);
+  OK(store_compact_step(db, 0, NULL, NULL, NULL));
   OK(store_check(db, count_finding, &findings));
   EXPECT(findings == 0);
 
@@ -286,8 +398,11 @@ int main(int argc, char** argv) {
     test_scans(db);
     test_snapshots(db);
     test_upkeep(db, copy);
+    test_texts(db, copy);
     OK(store_close(db));
     test_open(path, missing);
+    remove(copy);
+    test_bulk_load(copy);
   }
   if (failures != 0) fprintf(stderr, "%d expectations failed\n", failures);
   return failures == 0 ? 0 : 1;
