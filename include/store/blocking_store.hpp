@@ -6,7 +6,7 @@
 // The verbs, their limits, their durability and their errors are those of Partition (store/partition.hpp). Besides, every call throws
 // Errc::closed in a child of fork(), which may drop the store but not open it again: its file is locked by the parent, or by what the child has
 // inherited; and Errc::invalid_argument on a core of a monterey cluster. If the store's thread fails, as when the kernel refuses its ring, each call
-// throws why. It blocks all signals that are not of its own making. What was made by a store (scans, snapshots) keeps its thread going, and
+// throws why; the file then stays locked by this process until it ends, as the kernel may still be at work on it. It blocks all signals that are not of its own making. What was made by a store (scans, snapshots) keeps its thread going, and
 // belongs to one thread at a time.
 #pragma once
 

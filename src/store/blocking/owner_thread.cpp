@@ -52,7 +52,7 @@ OwnerThread::~OwnerThread() {
   lock_.lock();
   if (!ended_) {
     const monterey::detail::Reactor::Activation activation(*reactor_);
-    stop_.set();
+    stop_->set();
     reactor_->backend().wake();
   }
   lock_.unlock();
@@ -69,6 +69,7 @@ void OwnerThread::main(monterey::Cluster::Builder builder) {
     builder.cores(1).guard(this).init(start).run();
   } catch (...) {
     error_ = std::current_exception();
+    if (reactor_ != nullptr) static_cast<void>(stop_.release());
   }
   ended_ = true;
   const std::exception_ptr why =
@@ -96,7 +97,7 @@ void OwnerThread::tell_start(Start start) noexcept {
 
 monterey::Task<> OwnerThread::stay() {
   tell_start(Start::running);
-  co_await stop_.wait();
+  co_await stop_->wait();
 }
 
 bool OwnerThread::is_forked() const noexcept { return forks.load(std::memory_order_relaxed) != forks_; }

@@ -210,7 +210,8 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   monterey::detail::Reactor* reactor_ = nullptr;
   bool ended_ = false;        // the cluster, by an error too
   std::exception_ptr error_;  // of it
-  monterey::Event stop_;
+  // Of stay(). A cluster that has failed leaves that task waiting for good, and the event with it.
+  std::unique_ptr<monterey::Event> stop_ = std::make_unique<monterey::Event>();
 
   std::mutex calls_mutex_;  // held for a few instructions
   // What follows is guarded by it.
