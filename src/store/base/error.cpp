@@ -38,8 +38,9 @@ const std::error_category& error_category() noexcept {
 }
 
 Error Error::from_errno(int os_error, const std::string& what) {
-  const Errc code = os_error == ENOSPC || os_error == EDQUOT ? Errc::no_space : Errc::io_error;
-  Error error(code, what + ": " + std::generic_category().message(os_error));
+  // EFBIG: the limit of this process (RLIMIT_FSIZE) or of the file system.
+  const bool full = os_error == ENOSPC || os_error == EDQUOT || os_error == EFBIG;
+  Error error(full ? Errc::no_space : Errc::io_error, what + ": " + std::generic_category().message(os_error));
   error.os_error_ = os_error;
   return error;
 }

@@ -308,8 +308,20 @@ void require_blocks(const std::string& path, mode_t mode) {
       ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0) {
     throw Error(Errc::read_only, path + ": may only be read by this user; open it read-only or change its permissions");
   }
+  const bool may_create = options.create && !options.read_only;
+  if (code == EACCES) {
+    struct stat info {};
+    const bool present = ::stat(path.c_str(), &info) == 0;
+    throw Error::from_errno(
+        code, path + (present || !may_create ? ": this user may not open it; another one may, or change its permissions"
+                                             : ": this user may not make a file there; name another place, or change "
+                                               "the permissions of its directory"));
+  }
+  // What is not there, and cannot be made as it is.
+  if (code == ELOOP || failure.errc() == Errc::already_exists) {
+    throw Error(Errc::not_found, path + ": is a symbolic link that leads nowhere; name the file itself");
+  }
   if (failure.errc() == Errc::not_found) {
-    const bool may_create = options.create && !options.read_only;
     throw Error(Errc::not_found, path + (may_create ? ": its directory does not exist" : ": no such file"));
   }
   throw failure;
@@ -372,6 +384,12 @@ Task<> sync_parent(const std::string& path) {
 }
 
 void require_options(const std::string& path, const FileBlockDeviceOptions& options) {
+  if (path.empty()) throw Error(Errc::invalid_argument, "the path of the store is empty");
+  // The kernel would open what is before it.
+  if (path.find('\0') != std::string::npos) {
+    throw Error(Errc::invalid_argument,
+                fmt::format("the path of the store has a zero byte in it, behind {}", path.c_str()));
+  }
   if (options.capacity_blocks > kMaxBlocks) {
     throw Error(Errc::invalid_argument, fmt::format("{}: capacity_blocks {} is over the format's limit of {}", path,
                                                     options.capacity_blocks, kMaxBlocks));

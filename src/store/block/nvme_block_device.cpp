@@ -518,7 +518,7 @@ Task<File> open_file(std::string path, bool read_only) {
 
 bool is_nvme_path(const std::string& path) {
   struct stat info {};
-  return ::stat(path.c_str(), &info) == 0 && S_ISCHR(info.st_mode);
+  return path.find('\0') == std::string::npos && ::stat(path.c_str(), &info) == 0 && S_ISCHR(info.st_mode);
 }
 
 Task<std::unique_ptr<NvmeBlockDevice>> NvmeBlockDevice::open(std::string path, NvmeBlockDeviceOptions options) {

@@ -32,7 +32,7 @@ TEST(Error, CarriesItsCodeAndItsMessageAlone) {
 }
 
 TEST(Error, FromErrnoTellsAFullDiskFromAFailedOne) {
-  EXPECT_EQ(Error::from_errno(ENOSPC, "write").errc(), Errc::no_space);
+  for (const int full : {ENOSPC, EDQUOT, EFBIG}) EXPECT_EQ(Error::from_errno(full, "write").errc(), Errc::no_space);
   const Error io = Error::from_errno(EIO, "read of block 7");
   EXPECT_EQ(io.errc(), Errc::io_error);
   EXPECT_EQ(io.os_error(), EIO);

@@ -225,6 +225,47 @@ TEST(FileBlockDevice, SaysSoWhenTheFileMayOnlyBeRead) {
   EXPECT_EQ(status, 0);
 }
 
+TEST(FileBlockDevice, SaysSoWhenItMayNotBeOpenedOrMade) {
+  const test::TempDir directory;
+  const std::string path = directory.file("db");
+  std::ofstream(path) << std::string(kBlock, 'x');
+  ASSERT_EQ(::chmod(path.c_str(), 0), 0);
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0555), 0);
+  ChildProcess user([&](ChildProcess&) {
+    std::string what;
+    const int result = open_as_ordinary_user(path, &what);
+    if (result == ChildProcess::kSkip) return result;
+    EXPECT_EQ(static_cast<Errc>(result), Errc::io_error) << what;
+    EXPECT_TRUE(contains(what, path + ": this user may not open it")) << what;
+    EXPECT_TRUE(contains(what, "Permission denied")) << what;
+    EXPECT_EQ(open_result(path, {.read_only = true}, &what), Errc::io_error);
+    EXPECT_TRUE(contains(what, path + ": this user may not open it")) << what;
+    EXPECT_EQ(open_result(directory.file("new"), {}, &what), Errc::io_error);
+    EXPECT_TRUE(contains(what, directory.file("new") + ": this user may not make a file there")) << what;
+    return 0;
+  });
+  const int status = user.wait();
+  ASSERT_EQ(::chmod(directory.path().c_str(), 0755), 0);
+  if (status == ChildProcess::kSkip) GTEST_SKIP() << "cannot become an ordinary user";
+  EXPECT_EQ(status, 0);
+}
+
+TEST(FileBlockDevice, RefusesPathsThatAreNone) {
+  const test::TempDir directory;
+  std::string what;
+  EXPECT_EQ(open_result("", {}, &what), Errc::invalid_argument);
+  EXPECT_TRUE(contains(what, "empty")) << what;
+  EXPECT_EQ(open_result(directory.file(std::string("a\0b", 3)), {}, &what), Errc::invalid_argument);
+  EXPECT_TRUE(contains(what, "zero byte") && contains(what, directory.file("a"))) << what;
+  EXPECT_FALSE(std::filesystem::exists(directory.file("a")));
+  std::filesystem::create_symlink(directory.file("nowhere"), directory.file("dangling"));
+  std::filesystem::create_symlink(directory.file("loop"), directory.file("loop"));
+  for (const char* name : {"dangling", "loop"}) {
+    EXPECT_EQ(open_result(directory.file(name), {}, &what), Errc::not_found) << name;
+    EXPECT_TRUE(contains(what, directory.file(name) + ": is a symbolic link that leads nowhere")) << what;
+  }
+}
+
 TEST(FileBlockDevice, IsLockedAgainstASecondOpenInTheSameProcess) {
   const test::TempDir directory;
   const std::string path = directory.file("db");
