@@ -379,6 +379,9 @@ CompactReport Store::compact(CompactOptions options) {
 }
 BackupReport Store::backup(std::string target, BackupOptions options) const {
   return core().owner.run([&]() -> Task<BackupReport> {
+    if (core_->is_closed.load(std::memory_order_relaxed)) {  // before the target is made
+      throw Error(Errc::closed, "the store is closed; open it again to copy it");
+    }
     const FileBlockDeviceOptions how{.create = !options.since};
     std::unique_ptr<BlockDevice> device = co_await detail::open_device(std::move(target), how);
     co_return co_await core_->db->backup(std::move(device), options);
