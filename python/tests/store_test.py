@@ -1,13 +1,16 @@
 """The Python package from outside: every verb, what it refuses, and what happens around it (threads, fork, the end of the interpreter)."""
 import collections.abc
+import errno
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 import unittest
 
 import store
@@ -457,6 +460,156 @@ class Trouble(Case):
             for i in range(100):
                 db[b"%d" % i] = bytes(1 << 20)
         self.assertEqual(caught.exception.code, "no_space")
+
+    def in_child(self, work):
+        """Runs work in a process of its own, for what cannot be undone; its failure is this test's."""
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                work()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def test_a_file_without_rights(self):
+        with self.open() as db:
+            db[b"a"] = b"1"
+        closed = os.path.join(self.folder, "closed")
+        os.mkdir(closed, 0o555)
+        os.chmod(self.folder, 0o755)
+        os.chmod(self.path, 0)
+
+        def become_ordinary():
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+
+        def closed_to_us():
+            become_ordinary()
+            error = self.refused("io_error", store.open, self.path)
+            self.assertEqual(error.os_error, errno.EACCES)
+            self.assertRegex(str(error), f"{self.path}: this user may not open it.*permissions.*Permission denied")
+            error = self.refused("io_error", store.open, os.path.join(closed, "db"))
+            self.assertRegex(str(error), f"{closed}/db: this user may not make a file there.*directory.*Permission denied")
+
+        def to_be_read():
+            become_ordinary()
+            self.assertRegex(str(self.refused("read_only", store.open, self.path)), f"{self.path}: may only be read.*open it read-only")
+            with store.open(self.path, read_only=True) as db:
+                self.assertEqual(db[b"a"], b"1")
+                self.refused("io_error", db.backup, os.path.join(closed, "copy"))
+
+        self.in_child(closed_to_us)
+        os.chmod(self.path, 0o444)
+        self.in_child(to_be_read)
+        self.assertEqual(self.open()[b"a"], b"1")
+
+    def test_a_full_disk(self):
+        with self.open() as db:
+            db[b"a"] = b"1"
+
+        def fill():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))
+            with self.open() as db:
+                with self.assertRaises(store.Error) as caught:
+                    for i in range(100):
+                        db[b"%d" % i] = bytes(100_000)
+                self.assertEqual(caught.exception.code, "no_space")
+                self.assertRegex(str(caught.exception), f"{self.path}: full.*nothing was changed.*erase something")
+                self.assertEqual(db[b"a"], b"1")
+                self.assertEqual(db[b"0"], bytes(100_000))
+                self.assertEqual(db.check(), [])
+
+        self.in_child(fill)
+        db = self.open()
+        self.assertEqual((db[b"a"], db[b"0"]), (b"1", bytes(100_000)))
+
+    def test_what_is_no_whole_store(self):
+        with self.open() as db:
+            db.update((b"%d" % i, b"x" * 100) for i in range(1000))
+        os.truncate(self.path, 10 * 4096)
+        error = self.refused("corruption", store.open, self.path)
+        self.assertIsInstance(error, store.Corruption)
+        self.assertRegex(str(error), f"{self.path}: truncated: the device has 10 blocks.*restore.*salvage")
+        os.truncate(self.path, 100)
+        self.assertRegex(str(self.refused("not_a_store", store.open, self.path)), f"{self.path}: not a store.*check the path")
+        self.assertRegex(str(self.refused("invalid_argument", store.open, self.folder)), "is a directory; name a file")
+        self.refused("invalid_argument", store.open, "")
+        self.assertRegex(str(self.refused("invalid_argument", store.open, self.path + "\0x")), "zero byte")
+
+    def test_every_argument_of_a_wrong_type(self):
+        db = self.open()
+        db[b"a"] = b"1"
+        snapshot, scan, batch = db.snapshot(), db.scan(), db.batch()
+        buffer = bytearray(4)
+        # Each call with arguments that are right; in the place of each of them every wrong one is put.
+        calls = [(db.get, b"a"), (db.__getitem__, b"a"), (db.__contains__, b"a"), (db.get_many, [b"a"]), (db.put, b"b", b"2"),
+                 (db.__setitem__, b"b", b"2"), (db.delete, b"b"), (db.__delitem__, b"a"), (db.get_into, b"a", buffer), (db.delete_range, b"x", b"y"),
+                 (db.compare_and_put, b"c", b"2", b"3"), (db.approximate_range, b"a", b"b"), (db.scan, b"a", b"b"), (scan.seek, b"a"),
+                 (snapshot.get, b"a"), (snapshot.__getitem__, b"a"), (snapshot.__contains__, b"a"), (snapshot.get_many, [b"a"]),
+                 (snapshot.scan, b"a", b"b"), (db.bulk_load, [(b"a", b"1")]), (db.setdefault, b"z", b"1"), (db.update, [(b"a", b"1")])]
+        for wrong in ("text", 7, 1.5, object(), ["a"], True):
+            for call, *arguments in calls:
+                # What takes pairs says so as dict.update() does.
+                errors = (TypeError, ValueError) if call in (db.update, db.bulk_load) else TypeError
+                for place in range(len(arguments)):
+                    with self.subTest(wrong, call=call, place=place), self.assertRaises(errors):
+                        call(*arguments[:place], wrong, *arguments[place + 1:])
+            for call in (batch.put, batch.expect):
+                with batch:
+                    self.assertRaises(TypeError, call, wrong, b"1")
+                    self.assertRaises(TypeError, call, b"k", wrong)
+                    self.assertEqual(len(batch), 0)
+            if wrong is not True and not isinstance(wrong, int):
+                self.assertRaises(TypeError, db.scan, limit=wrong)
+                self.assertRaises(TypeError, db.check, max_errors=wrong)
+                self.assertRaises(TypeError, db.compact, max_bytes_moved=wrong)
+                self.assertRaises(TypeError, db.get_into, b"a", buffer, wrong)
+            if not isinstance(wrong, str):
+                self.assertRaises(TypeError, db.backup, wrong)
+                self.assertRaises(TypeError, store.open, wrong)
+        for call in (db.get, db.put, db.delete, db.get_into, db.compare_and_put, db.get_many, scan.seek, snapshot.get):
+            with self.subTest(call=call):
+                self.assertRaises(TypeError, call)
+                self.assertRaises(TypeError, call, other=1)
+        self.assertRaises(TypeError, db.get, None)
+        self.assertRaises(TypeError, db.put, b"a", None)
+        self.assertRaises(TypeError, db.delete_range, None)
+        self.assertEqual(dict(db), {b"a": b"1"})
+
+    def test_a_store_that_is_closed_while_others_iterate(self):
+        db = self.open(cache_bytes=1 << 18)
+        db.update((b"%05d" % i, b"x" * 100) for i in range(20_000))
+        db.flush()
+        started, ended = threading.Barrier(4), []
+
+        def walk():
+            scan = db.scan()
+            next(scan)
+            started.wait()
+            try:
+                while True:
+                    for _ in scan:
+                        pass
+                    scan = db.scan()
+            except BaseException as error:
+                ended.append(error)
+
+        threads = [threading.Thread(target=walk) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        db.close()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([getattr(error, "code", error) for error in ended], ["closed"] * 3)
+        self.assertEqual(len(self.open()), 20_000)
 
     def test_errors_can_be_pickled(self):
         import pickle
