@@ -7,9 +7,9 @@
 namespace store::fuzz {
 
 std::span<const Target> targets() {
-  static constexpr std::array kTargets{Target{"formats", run_formats}, Target{"image", run_image},
-                                       Target{"log", run_log}, Target{"mutated", run_mutated},
-                                       Target{"pages", run_pages}};
+  static constexpr std::array kTargets{Target{"calls", run_calls},     Target{"formats", run_formats},
+                                       Target{"image", run_image},     Target{"log", run_log},
+                                       Target{"mutated", run_mutated}, Target{"pages", run_pages}};
   return kTargets;
 }
 

@@ -21,6 +21,7 @@ struct Target {
 // All of them. A target's corpus is tests/fuzz/corpus/<name>.
 std::span<const Target> targets();
 
+void run_calls(Bytes input);    // a sequence of calls of the C API
 void run_image(Bytes input);    // arbitrary bytes as a device
 void run_mutated(Bytes input);  // a real store, damaged behind its checksums
 void run_log(Bytes input);      // the log's decoders, and replay of damaged logs

@@ -120,6 +120,9 @@ store_code code_of_exception() noexcept {
   }
 }
 
+void throw_too_long(const char* name) {
+  throw Error(Errc::invalid_argument, std::string("the length of `") + name + "` is beyond what memory can hold");
+}
 void throw_null(const char* name) { throw Error(Errc::invalid_argument, std::string("`") + name + "` is NULL"); }
 
 }  // namespace store::capi

@@ -5,6 +5,7 @@
 #include <store/store.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -50,6 +51,7 @@ struct SourceFailed {
 extern constinit thread_local bool in_source;
 
 [[noreturn]] void throw_null(const char* name);
+[[noreturn]] void throw_too_long(const char* name);
 
 // Errors: invalid_argument for NULL. `name` is that of the parameter.
 template <class T>
@@ -71,7 +73,10 @@ void clear(T*... out) noexcept {
   ((out != nullptr ? static_cast<void>(*out = T{}) : static_cast<void>(0)), ...);
 }
 
+// Errors: invalid_argument for NULL with a length, and for one beyond any memory, which would overflow pointers.
 inline std::string_view bytes_of(const void* data, std::size_t size, const char* name) {
+  if (size > PTRDIFF_MAX) [[unlikely]]
+    throw_too_long(name);
   if (data != nullptr) return {static_cast<const char*>(data), size};
   if (size != 0) [[unlikely]]
     throw_null(name);
