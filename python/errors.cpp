@@ -1,6 +1,7 @@
 #include "errors.hpp"
 
 #include <pybind11/pybind11.h>
+#include <unistd.h>
 
 namespace store::python {
 namespace {
@@ -26,10 +27,8 @@ const char* name_of(Errc code) {
   return "unknown";
 }
 
-}  // namespace
-
-// Owns nothing by an object of C++: it runs code of Python, in which the end of the interpreter may unwind this thread (gil.hpp).
-void set_error(const Error& error) {
+// Owns nothing by an object of C++.
+void set_python_error(const Error& error) {
   PyObject* const module = PyImport_ImportModule("store._errors");
   if (module == nullptr) return;
   PyObject* const made = PyObject_CallMethod(module, "make", "Nsi", PyUnicode_DecodeFSDefault(error.what()),
@@ -38,6 +37,32 @@ void set_error(const Error& error) {
   if (made == nullptr) return;
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made)), made);
   Py_DECREF(made);
+}
+
+// Stops this thread if it is unwound by the end of the interpreter (gil.hpp): out of the handler of an exception that would end the process, at
+// the first catch (...) that it meets, pybind11's.
+class StoppedIfUnwound {
+ public:
+  StoppedIfUnwound() noexcept = default;
+  StoppedIfUnwound(const StoppedIfUnwound&) = delete;
+  StoppedIfUnwound& operator=(const StoppedIfUnwound&) = delete;
+  ~StoppedIfUnwound() {
+    while (!done_) pause();
+  }
+
+  void done() noexcept { done_ = true; }
+
+ private:
+  bool done_ = false;
+};
+
+}  // namespace
+
+// Runs code of Python, in which the interpreter may end.
+void set_error(const Error& error) {
+  StoppedIfUnwound stopped;
+  set_python_error(error);
+  stopped.done();
 }
 
 }  // namespace store::python
