@@ -280,6 +280,37 @@ STORE_API const char* store_stat_text_name(size_t index) STORE_NOEXCEPT;
 STORE_API store_code store_prometheus(size_t count, store_db* const* dbs, const char* const* names,
                                       char** text) STORE_NOEXCEPT;
 
+/* --- event loops: calls that return at once, and tell by a callback how they ended --- */
+
+/* Callbacks that wait for the program's loop, of any number of stores. To be freed by store_queue_free(). */
+typedef struct store_queue store_queue;
+STORE_API store_code store_queue_create(store_queue** queue) STORE_NOEXCEPT;
+/* What has not been called will not be. NULL is no queue, and STORE_OK. Errors: invalid_argument in a callback. */
+STORE_API store_code store_queue_free(store_queue* queue) STORE_NOEXCEPT;
+/* Gives a file descriptor, -1 if it fails, that is readable while callbacks wait; it is to be watched only. */
+STORE_API store_code store_queue_fd(store_queue* queue, int* fd) STORE_NOEXCEPT;
+/* Calls the callbacks that wait now, on this thread. `called`, how many they were, may be NULL. Errors: invalid_argument in a callback. */
+STORE_API store_code store_queue_run(store_queue* queue, size_t* called) STORE_NOEXCEPT;
+
+/* Is told how a call ended, once: STORE_OK; STORE_KEY_NOT_FOUND; or an error, which is this thread's last one. `value` is what a get has found, else
+ * empty; it is never NULL, and valid during the call. It may call anything but store_queue_free() and store_queue_run(). */
+typedef void (*store_done_fn)(void* context, store_code code, const void* value, size_t value_len);
+/* As the calls of the same names; STORE_OK says that the call is under way and will be told. What is given is copied. Calls that are in flight together take
+ * effect in any order; a call sees the writes that were told before it. store_close() waits for those in flight. */
+STORE_API store_code store_async_get(store_db* db, store_queue* queue, const void* key, size_t key_len,
+                                     store_done_fn done, void* context) STORE_NOEXCEPT;
+STORE_API store_code store_async_put(store_db* db, store_queue* queue, const void* key, size_t key_len,
+                                     const void* value, size_t value_len, store_done_fn done,
+                                     void* context) STORE_NOEXCEPT;
+STORE_API store_code store_async_erase(store_db* db, store_queue* queue, const void* key, size_t key_len,
+                                       store_done_fn done, void* context) STORE_NOEXCEPT;
+STORE_API store_code store_async_write(store_db* db, store_queue* queue, store_batch* batch, store_done_fn done,
+                                       void* context) STORE_NOEXCEPT;
+STORE_API store_code store_async_sync(store_db* db, store_queue* queue, store_done_fn done,
+                                      void* context) STORE_NOEXCEPT;
+STORE_API store_code store_async_flush(store_db* db, store_queue* queue, store_done_fn done,
+                                       void* context) STORE_NOEXCEPT;
+
 #ifdef __cplusplus
 }
 #endif

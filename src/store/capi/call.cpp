@@ -99,6 +99,7 @@ constinit DbTable dbs("store");
 constinit BatchTable batches("batch");
 constinit SnapshotTable snapshots("snapshot");
 constinit ScanTable scans("scan");
+constinit QueueTable queues("queue");
 
 store_code code_of_exception() noexcept {
   try {

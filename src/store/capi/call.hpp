@@ -10,6 +10,7 @@
 #include <cstring>
 #include <new>
 #include <optional>
+#include <store/async_store.hpp>
 #include <store/blocking_store.hpp>
 #include <store/error.hpp>
 #include <string>
@@ -23,12 +24,14 @@ using DbTable = HandleTable<Store, store_db, 0xd1>;
 using BatchTable = HandleTable<WriteBatch, store_batch, 0xb2>;
 using SnapshotTable = HandleTable<StoreSnapshot, store_snapshot, 0xa3>;
 using ScanTable = HandleTable<StoreScan, store_scan, 0xc4>;
+using QueueTable = HandleTable<CompletionQueue, store_queue, 0xe5>;
 
 // Of all handles there are. Never destroyed: threads may still call while the process ends.
 extern DbTable dbs;
 extern BatchTable batches;
 extern SnapshotTable snapshots;
 extern ScanTable scans;
+extern QueueTable queues;
 
 // The code of the exception in flight, which becomes the thread's last error.
 store_code code_of_exception() noexcept;

@@ -1,6 +1,7 @@
 #include "unit/capi/calls.hpp"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include <store/store.h>
 #include <algorithm>
@@ -114,6 +115,9 @@ class Calls {
         &Calls::options_of_any_size,
         &Calls::texts,
         &Calls::impossible,
+        &Calls::async,
+        &Calls::async,
+        &Calls::queue_change,
     };
     (this->*kSteps[below(std::size(kSteps))])();
   }
@@ -123,6 +127,7 @@ class Calls {
     for (const auto& snapshot : snapshots_)
       EXPECT_EQ(CALL(store_snapshot_free)(snapshot.handle), code_of_free(snapshot));
     for (const auto& batch : batches_) EXPECT_EQ(CALL(store_batch_free)(batch.handle), code_of_free(batch));
+    for (const auto& queue : queues_) EXPECT_EQ(CALL(store_queue_free)(queue.handle), code_of_free(queue));
     for (const auto& db : dbs_) {
       EXPECT_EQ(CALL(store_close)(db.handle), code_of_free(db));
     }
@@ -165,11 +170,12 @@ class Calls {
       if (static_cast<const void*>(&others) == handles || others.empty()) return this;
       return others[below(others.size())].handle;
     };
-    switch (below(5)) {
+    switch (below(6)) {
       case 0: return one_of(dbs_);
       case 1: return one_of(batches_);
       case 2: return one_of(snapshots_);
       case 3: return one_of(scans_);
+      case 4: return one_of(queues_);
       default: return this;
     }
   }
@@ -216,6 +222,8 @@ class Calls {
   using Batch = Known<store_batch, BatchModel>;
   using Snapshot = Known<store_snapshot, SnapshotModel>;
   using Scan = Known<store_scan, ScanModel>;
+  struct QueueModel {};
+  using Queue = Known<store_queue, QueueModel>;
   static Map& entries(const Db& db) { return db.model->file->entries; }
 
   static void expect_value(store_code code, void* value, std::size_t len, store_code want,
@@ -322,6 +330,90 @@ class Calls {
       expect_value(values[i] == nullptr ? STORE_KEY_NOT_FOUND : STORE_OK, values[i], value_lens[i],
                    expected ? STORE_OK : STORE_KEY_NOT_FOUND, expected);
     }
+  }
+
+  // What a callback was told.
+  struct Told {
+    int times = 0;
+    store_code code = STORE_OK;
+    std::string value;
+    store_queue* queue = nullptr;
+
+    static void tell(void* context, store_code code, const void* value, std::size_t value_len) {
+      auto& told = *static_cast<Told*>(context);
+      ++told.times;
+      told.code = code;
+      told.value.assign(static_cast<const char*>(value), value_len);
+      EXPECT_EQ(CALL(store_queue_run)(told.queue, nullptr), STORE_ERROR_INVALID_ARGUMENT) << "not in a callback";
+      EXPECT_EQ(CALL(store_queue_free)(told.queue), STORE_ERROR_INVALID_ARGUMENT) << "not in a callback";
+    }
+  };
+  // One call that ends in a callback, for which it waits.
+  void async() {
+    const Db db = pick(dbs_);
+    const Queue queue = pick(queues_);
+    const Batch batch = pick(batches_);
+    const std::string k = key();
+    const std::string v = value();
+    Told told;
+    told.queue = queue.handle;
+    const store_done_fn done = chance(20) ? nullptr : Told::tell;
+    store_code started = STORE_OK;
+    store_code want = is_valid(k) ? STORE_OK : STORE_ERROR_INVALID_ARGUMENT;
+    std::optional<std::string> expected;
+    const std::size_t which = below(6);
+    switch (which) {
+      case 0:
+        expected = db.model ? found(entries(db), k) : std::nullopt;
+        want = code_of_get(k, expected);
+        started = CALL(store_async_get)(db.handle, queue.handle, k.data(), k.size(), done, &told);
+        break;
+      case 1:
+        started = CALL(store_async_put)(db.handle, queue.handle, k.data(), k.size(), v.data(), v.size(), done, &told);
+        break;
+      case 2: started = CALL(store_async_erase)(db.handle, queue.handle, k.data(), k.size(), done, &told); break;
+      case 3:
+        want = db.model && batch.model ? code_of_write(db, batch) : STORE_OK;
+        started = CALL(store_async_write)(db.handle, queue.handle, batch.handle, done, &told);
+        break;
+      case 4:
+        want = STORE_OK;
+        started = CALL(store_async_sync)(db.handle, queue.handle, done, &told);
+        break;
+      default: want = STORE_OK; started = CALL(store_async_flush)(db.handle, queue.handle, done, &told);
+    }
+    store_code must_start = code_for(db, code_for(queue, which == 3 ? code_for(batch, STORE_OK) : STORE_OK));
+    if (done == nullptr) must_start = STORE_ERROR_INVALID_ARGUMENT;
+    ASSERT_EQ(started, must_start) << CALL(store_last_error)();
+    if (started != STORE_OK) return;
+    int fd = -1;
+    ASSERT_EQ(CALL(store_queue_fd)(queue.handle, &fd), STORE_OK);
+    pollfd watched{.fd = fd, .events = POLLIN, .revents = 0};
+    ASSERT_EQ(::poll(&watched, 1, 60'000), 1) << "nothing was told for a minute";
+    std::size_t count = 0;
+    ASSERT_EQ(CALL(store_queue_run)(queue.handle, chance(2) ? &count : nullptr), STORE_OK);
+    EXPECT_LE(count, 1u);
+    ASSERT_EQ(told.times, 1);
+    ASSERT_EQ(told.code, want) << which;
+    EXPECT_EQ(told.value, told.code == STORE_OK && expected ? *expected : "");
+    if (told.code != STORE_OK) return;
+    if (which == 1) entries(db)[k] = v;
+    if (which == 2) entries(db).erase(k);
+    if (which == 3) apply(db, batch);
+  }
+  void queue_change() {
+    if (!chance(5)) return;
+    Queue made;
+    ASSERT_EQ(CALL(store_queue_create)(&made.handle), STORE_OK) << CALL(store_last_error)();
+    made.model = std::make_shared<QueueModel>();
+    remember(queues_, std::move(made), CALL(store_queue_free));
+    if (!chance(3)) return;
+    const Queue queue = pick(queues_);
+    ASSERT_EQ(CALL(store_queue_free)(queue.handle), code_of_free(queue));
+    forget(queues_, queue);
+    int fd = 0;
+    ASSERT_EQ(CALL(store_queue_fd)(queue.handle, &fd), code_for(queue, STORE_ERROR_CLOSED));
+    EXPECT_EQ(fd, -1);
   }
 
   void get_part() {
@@ -484,13 +576,18 @@ class Calls {
     const Db db = pick(dbs_);
     const Batch batch = pick(batches_);
     store_code want = code_for(db, code_for(batch, STORE_OK));
-    if (want == STORE_OK) {
-      for (const auto& [k, expected] : batch.model->expectations) {
-        if (found(entries(db), k) != expected) want = STORE_ERROR_CONFLICT;
-      }
-    }
+    if (want == STORE_OK) want = code_of_write(db, batch);
     ASSERT_EQ(CALL(store_write)(db.handle, batch.handle), want) << CALL(store_last_error)();
-    if (want != STORE_OK) return;
+    if (want == STORE_OK) apply(db, batch);
+  }
+  // Of handles that are alive.
+  static store_code code_of_write(const Db& db, const Batch& batch) {
+    for (const auto& [k, expected] : batch.model->expectations) {
+      if (found(entries(db), k) != expected) return STORE_ERROR_CONFLICT;
+    }
+    return STORE_OK;
+  }
+  static void apply(const Db& db, const Batch& batch) {
     for (const auto& change : batch.model->changes) change(entries(db));
   }
   void batch_end() {
@@ -816,6 +913,7 @@ class Calls {
   std::vector<Batch> batches_;
   std::vector<Snapshot> snapshots_;
   std::vector<Scan> scans_;
+  std::vector<Queue> queues_;
 };
 
 }  // namespace
