@@ -82,13 +82,14 @@ class CompletionQueue {
   CompletionQueue();
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;
-  // What has not been called will not be.
+  // What has not been called will not be. Callbacks that wait are destroyed here, those of calls in flight when these end, by the store's
+  // thread; where that matters, they are to be waited for.
   ~CompletionQueue();
 
   // An eventfd that is readable while callbacks wait. To be watched only, level- or edge-triggered.
   int fd() const noexcept;
   // Calls the callbacks that wait now, and returns how many they were. What one of them throws comes out; those behind it wait for the next
-  // time. They may call anything, but not run() of the same queue.
+  // time. They may call anything, and destroy the queue, but not call run() of it. Errors: closed in a child of fork().
   std::size_t run();
 
  private:
@@ -106,7 +107,7 @@ class AsyncScan {
   };
 
   // The next entries, some 64 KiB of them and at least one, none at the end, for done(std::exception_ptr, std::vector<Entry>). One call at a
-  // time. Errors: those of Scan::advance(), invalid_argument for a second call at a time.
+  // time. Errors: those of Scan::advance(), which end the scan behind the entries before; invalid_argument for a second call at a time.
   template <class Done>
   void next(Done done) {
     start_next(detail::callback<std::vector<Entry>>(std::move(done)));
@@ -123,8 +124,9 @@ class AsyncScan {
 // A handle: copies are of the same store. It keeps the store's thread going, as do calls in flight.
 class AsyncStore {
  public:
-  // Callbacks are called by the store's own thread, which does nothing else meanwhile: they must be brief, must not wait nor throw, and must
-  // not call a blocking store. Errors: closed for a store that was moved from.
+  // Callbacks are called by the store's own thread, which does nothing else meanwhile: they must be brief, must not wait, and must not call a
+  // blocking store. They must not throw either, so that a call which they make is to be caught: it throws when memory is out, or the thread has
+  // failed. Errors: closed for a store that was moved from.
   explicit AsyncStore(const Store& store);
   // Callbacks are called by queue.run(), also of what is found in memory at once.
   AsyncStore(const Store& store, CompletionQueue& queue);

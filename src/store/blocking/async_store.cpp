@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "store/blocking/fork_check.hpp"
 #include "store/blocking/store_core.hpp"
 
 namespace store {
@@ -24,10 +25,8 @@ class CompletionList {
   }
   CompletionList(const CompletionList&) = delete;
   CompletionList& operator=(const CompletionList&) = delete;
-  ~CompletionList() {
-    drop(std::move(first_));
-    ::close(fd_);
-  }
+  // It was closed.
+  ~CompletionList() { ::close(fd_); }
 
   int fd() const noexcept { return fd_; }
 
@@ -45,7 +44,11 @@ class CompletionList {
     // One that comes too late goes here, without the lock.
   }
 
+  // Errors: closed in a child of fork(), which has the descriptor in common with its parent.
   std::size_t run() {
+    if (forks_.is_forked()) {
+      throw Error(Errc::closed, "the completion queue was made before fork(), and belongs to the parent");
+    }
     std::uint64_t count = 0;
     static_cast<void>(::read(fd_, &count, sizeof count));
     std::unique_ptr<Completion> waiting;
@@ -54,7 +57,7 @@ class CompletionList {
       waiting = std::move(first_);
     }
     std::size_t done = 0;
-    while (waiting) {
+    while (waiting && !is_closed()) {  // by a callback
       const std::unique_ptr<Completion> one = std::exchange(waiting, std::move(waiting->next));
       ++done;
       try {
@@ -64,10 +67,16 @@ class CompletionList {
         throw;
       }
     }
+    drop(std::move(waiting));
     return done;
   }
 
+  // In a child of fork(), where the lock may be held by nobody who is there, it gives up what is in it.
   void close() noexcept {
+    if (forks_.is_forked()) {
+      static_cast<void>(first_.release());
+      return;
+    }
     std::unique_ptr<Completion> waiting;
     {
       const std::lock_guard lock(mutex_);
@@ -78,14 +87,24 @@ class CompletionList {
   }
 
  private:
+  bool is_closed() noexcept {
+    const std::lock_guard lock(mutex_);
+    return closed_;
+  }
+
   void put_back(std::unique_ptr<Completion> before) noexcept {
     Completion* last = before.get();
     while (last->next) last = last->next.get();
-    const std::lock_guard lock(mutex_);
-    if (!first_) last_ = last;
-    last->next = std::move(first_);
-    first_ = std::move(before);
-    signal();
+    {
+      const std::lock_guard lock(mutex_);
+      if (!closed_) {
+        if (!first_) last_ = last;
+        last->next = std::move(first_);
+        first_ = std::move(before);
+        signal();
+      }
+    }
+    drop(std::move(before));
   }
 
   void signal() const noexcept {
@@ -98,6 +117,7 @@ class CompletionList {
     while (list) list = std::move(list->next);
   }
 
+  const ForkCheck forks_;
   const int fd_;
   std::mutex mutex_;
   std::unique_ptr<Completion> first_;  // oldest
@@ -152,15 +172,15 @@ struct AsyncCore : std::enable_shared_from_this<AsyncCore> {
     store->owner.post(*call);
     static_cast<void>(call.release());
   }
-  // Whether the call is done, without waiting: `fn() -> bool` does it at once, or says that it cannot. Only where a queue takes the callback.
+  // Whether the call is done, without waiting: `fn() -> bool` does it at once, or says that it cannot; what it throws is left to the store's
+  // thread to meet again. Only where a queue takes the callback.
   template <class Fn>
-  bool try_now(Completion& done, Fn fn) {
+  bool try_now(Fn fn) {
     if (list == nullptr || monterey::detail::Reactor::try_current() != nullptr) return false;
     try {
       return fn();
-    } catch (...) {
-      done.error = std::current_exception();
-      return true;
+    } catch (const std::exception&) {
+      return false;
     }
   }
 
@@ -183,24 +203,32 @@ struct AsyncScanCore : std::enable_shared_from_this<AsyncScanCore> {
     if (scan) core->store->drop_later(std::move(*scan));
   }
 
+  // What goes wrong ends the scan, behind the entries before it.
   Task<std::vector<AsyncScan::Entry>> next() {
+    if (error) std::rethrow_exception(error);
     std::vector<AsyncScan::Entry> entries;
-    if (!scan) scan.emplace(co_await core->store->db->scan(std::move(from), std::move(to), options));
-    for (std::size_t bytes = 0; bytes < kPieceBytes;) {
-      const bool there = co_await scan->advance();
-      if (!there) break;
-      entries.push_back({std::string(scan->key()), std::string(scan->value())});
-      bytes += scan->key().size() + scan->value().size();
+    try {
+      if (!scan) scan.emplace(co_await core->store->db->scan(from, to, options));
+      for (std::size_t bytes = 0; bytes < kPieceBytes;) {
+        const bool there = co_await scan->advance();
+        if (!there) break;
+        entries.push_back({std::string(scan->key()), std::string(scan->value())});
+        bytes += scan->key().size() + scan->value().size();
+      }
+    } catch (...) {
+      error = std::current_exception();
     }
+    if (entries.empty() && error) std::rethrow_exception(error);
     co_return std::move(entries);
   }
 
   const std::shared_ptr<AsyncCore> core;
-  std::string from;
-  std::optional<std::string> to;
+  const std::string from;
+  const std::optional<std::string> to;
   const ScanOptions options;
   std::optional<Scan> scan;
   bool busy = false;
+  std::exception_ptr error;  // that has ended it
 };
 
 }  // namespace detail
@@ -208,7 +236,10 @@ struct AsyncScanCore : std::enable_shared_from_this<AsyncScanCore> {
 CompletionQueue::CompletionQueue() : list_(std::make_shared<detail::CompletionList>()) {}
 CompletionQueue::~CompletionQueue() { list_->close(); }
 int CompletionQueue::fd() const noexcept { return list_->fd(); }
-std::size_t CompletionQueue::run() { return list_->run(); }
+std::size_t CompletionQueue::run() {
+  const auto list = list_;  // a callback may destroy the queue
+  return list->run();
+}
 
 AsyncStore::AsyncStore(const Store& store)
     : core_(std::make_shared<detail::AsyncCore>(store.core().shared_from_this(), nullptr)) {}
@@ -219,7 +250,7 @@ void AsyncStore::start_get(std::string key, std::unique_ptr<detail::CompletionOf
   const auto look_up = [&](const detail::PartitionCore& partition, detail::Reader& reader) {
     return partition.try_get(key, nullptr, done->value, reader);
   };
-  if (core_->try_now(*done, [&] { return core_->store->try_read(look_up); })) {
+  if (core_->try_now([&] { return core_->store->try_read(look_up); })) {
     core_->list->push(std::move(done));
     return;
   }
@@ -241,7 +272,7 @@ void AsyncStore::start_contains(std::string key, std::unique_ptr<detail::Complet
   const auto look_up = [&](const detail::PartitionCore& partition, detail::Reader& reader) {
     return partition.try_contains(key, nullptr, done->value, reader);
   };
-  if (core_->try_now(*done, [&] { return core_->store->try_read(look_up); })) {
+  if (core_->try_now([&] { return core_->store->try_read(look_up); })) {
     core_->list->push(std::move(done));
     return;
   }
@@ -252,7 +283,7 @@ void AsyncStore::start_contains(std::string key, std::unique_ptr<detail::Complet
 
 void AsyncStore::start_put(std::string key, std::optional<std::string> value,
                            std::unique_ptr<detail::CompletionOf<void>> done) {
-  if (core_->try_now(*done, [&] { return core_->store->try_put(key, value); })) {
+  if (core_->try_now([&] { return core_->store->try_put(key, value); })) {
     core_->list->push(std::move(done));
     return;
   }

@@ -7,15 +7,6 @@
 namespace store::detail {
 namespace {
 
-// How often this process has been forked from one that used stores.
-std::atomic<std::uint64_t> forks{0};
-
-std::uint64_t count_forks_from_now_on() {
-  static const int registered = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-  if (registered != 0) throw Error::from_errno(registered, "pthread_atfork for a store");
-  return forks.load(std::memory_order_relaxed);
-}
-
 // Signals are for the program's own threads, but for those that a thread brings upon itself.
 class SignalsBlocked {
  public:
@@ -35,7 +26,7 @@ class SignalsBlocked {
 
 }  // namespace
 
-OwnerThread::OwnerThread(monterey::Cluster::Builder builder) : forks_(count_forks_from_now_on()) {
+OwnerThread::OwnerThread(monterey::Cluster::Builder builder) {
   const SignalsBlocked blocked;  // the thread inherits it
   try {
     thread_ = std::thread([this, builder] { main(builder); });
@@ -99,8 +90,6 @@ monterey::Task<> OwnerThread::stay() {
   tell_start(Start::running);
   co_await stop_->wait();
 }
-
-bool OwnerThread::is_forked() const noexcept { return forks.load(std::memory_order_relaxed) != forks_; }
 
 void OwnerThread::require_not_forked() const {
   if (is_forked()) [[unlikely]] {

@@ -27,6 +27,7 @@
 
 #include "monterey/io_backend.hpp"
 #include "store/blocking/big_reader_lock.hpp"
+#include "store/blocking/fork_check.hpp"
 
 namespace store::detail {
 
@@ -47,7 +48,7 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   // The same also when it has failed, and is about to end.
   bool is_own_thread() const noexcept { return std::this_thread::get_id() == thread_.get_id(); }
   // Whether this is a child of the process that started the thread.
-  bool is_forked() const noexcept;
+  bool is_forked() const noexcept { return forks_.is_forked(); }
 
   // While it lives the calling thread is the core. What is done must not suspend. Requires: require_usable(). Errors: why the thread has
   // ended.
@@ -213,13 +214,13 @@ class OwnerThread final : private monterey::detail::CoreGuard {
   // Of stay(). A cluster that has failed leaves that task waiting for good, and the event with it.
   std::unique_ptr<monterey::Event> stop_ = std::make_unique<monterey::Event>();
 
-  std::mutex calls_mutex_;  // held for a few instructions
+  std::mutex calls_mutex_;  // held for some instructions, and to wake the thread
   // What follows is guarded by it.
   CallBase* calls_ = nullptr;  // that have not ended
   bool takes_calls_ = true;    // the reactor is there
 
   std::atomic<Start> start_{Start::pending};
-  const std::uint64_t forks_;
+  const ForkCheck forks_;
   std::thread thread_;
 };
 

@@ -1,6 +1,7 @@
 #include "store/blocking/store_core.hpp"
 
 #include <store/nvme_block_device.hpp>
+#include <system_error>
 #include <thread>
 
 #include "store/base/units.hpp"
@@ -47,14 +48,18 @@ Task<std::unique_ptr<BlockDevice>> open_device(std::string path, FileBlockDevice
 }
 
 // In a child of fork() it is never destroyed: the thread that it belongs to is not there. That thread itself cannot destroy it either, when
-// the last to use it was a callback there.
+// the last to use it was a callback there; another one does, or nobody where there can be no more threads.
 std::shared_ptr<StoreCore> StoreCore::open(std::string path, StoreOptions options, bool read_only) {
   const auto destroy = [](StoreCore* core) {
     if (core->owner.is_forked()) return;
-    if (core->owner.is_own_thread()) {
-      std::thread([core] { delete core; }).detach();
-    } else {
+    if (!core->owner.is_own_thread()) {
       delete core;
+      return;
+    }
+    try {
+      std::thread([core] { delete core; }).detach();
+    } catch (const std::system_error&) {
+      // It stays open until the process ends.
     }
   };
   return {new StoreCore(std::move(path), options, read_only), destroy};
@@ -62,6 +67,17 @@ std::shared_ptr<StoreCore> StoreCore::open(std::string path, StoreOptions option
 
 StoreCore::StoreCore(std::string path, StoreOptions options, bool read_only) : owner(cluster_of(path, options)) {
   db.emplace(owner.run([&] { return open_partition(path, options, read_only); }));
+}
+
+StoreCore::~StoreCore() {
+  if (!is_closed.load(std::memory_order_relaxed)) {
+    try {
+      close();
+    } catch (const std::exception&) {
+      // Nobody is told.
+    }
+  }
+  drop_there(db);
 }
 
 void StoreCore::close() {

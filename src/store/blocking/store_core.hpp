@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <store/block_device.hpp>
 #include <store/blocking_store.hpp>
@@ -41,7 +42,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   StoreCore(std::string path, StoreOptions options, bool read_only);
   StoreCore(const StoreCore&) = delete;
   StoreCore& operator=(const StoreCore&) = delete;
-  ~StoreCore() { drop_there(db); }
+  // Closes it if that was not done.
+  ~StoreCore();
 
   PartitionCore& partition() const { return PartitionAccess::core(*db); }
 
@@ -68,7 +70,14 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   template <class T>
   void drop_later(T what) noexcept {
     if (!owner.is_forked() && owner.is_here()) return;
-    auto call = std::make_unique<Drop<T>>(shared_from_this(), std::move(what));
+    std::optional<T> held(std::move(what));
+    std::unique_ptr<Drop<T>> call;
+    try {
+      call = std::make_unique<Drop<T>>(shared_from_this(), held);
+    } catch (const std::bad_alloc&) {
+      drop_there(held);
+      return;
+    }
     try {
       owner.require_not_forked();
       owner.post(*call);
@@ -130,15 +139,24 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   template <class T>
   class Drop final : public OwnerThread::CallBase {
    public:
-    Drop(std::shared_ptr<StoreCore> store, T what) : store_(std::move(store)), what_(std::move(what)) {}
+    Drop(std::shared_ptr<StoreCore> store, std::optional<T>& what) noexcept
+        : store_(std::move(store)), what_(std::move(what)) {
+      what.reset();
+    }
 
    private:
     monterey::Task<> body() override {
       what_.reset();
       co_return;
     }
-    // Where the thread has failed, what was to be destroyed is given up.
-    void store_error(std::exception_ptr) noexcept override { static_cast<void>(new T(*std::move(what_))); }
+    // Without memory for the task, or where the thread has failed; then what was to be destroyed is given up.
+    void store_error(std::exception_ptr) noexcept override {
+      if (store_->owner.is_here()) {
+        what_.reset();
+      } else {
+        static_cast<void>(new T(*std::move(what_)));
+      }
+    }
     void end() noexcept override { delete this; }
 
     const std::shared_ptr<StoreCore> store_;

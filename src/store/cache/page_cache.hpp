@@ -1,5 +1,5 @@
 // The cache of tree pages: 4 KiB frames in the core's registered buffers, found by (page number, birth generation), never by
-// the page number alone. One per partition, used from the partition's core only; no latches, no atomics.
+// the page number alone. One per partition, used from the partition's core only, without latches; but see the const lookups below.
 //
 // * A frame's bytes are verified against the pointer once, when they were read or, of pages read ahead together, when the first
 //   wants them: then they are in the CPU's cache for him. Until then no lookup finds them. They do not change while it is mapped.

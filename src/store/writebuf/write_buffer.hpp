@@ -8,7 +8,7 @@
 // Ranges that were erased stand beside the keys (range_tombstones.hpp) and are looked at only where there are any. What is
 // older than a range that covers it is erased, here and, by whoever asks on, in everything older than this buffer.
 //
-// One core owns a buffer and nothing in it is atomic. It is held by std::shared_ptr; iterators hold it too, so a
+// One core owns a buffer and nothing in it is atomic; threads may find() at once only while it is settled(). It is held by std::shared_ptr; iterators hold it too, so a
 // reader may outlive the flush that drops it.
 #pragma once
 

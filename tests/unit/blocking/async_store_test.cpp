@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <map>
@@ -336,23 +339,163 @@ TEST_P(Async, TheLastCallMayOutliveAllHandles) {
   EXPECT_EQ(again.get("a"), "1");
 }
 
-TEST_P(Async, AChildOfForkIsRefused) {
+// A callback holds the store, and the queue that would have called it has gone: the store is closed all the same, nothing is lost.
+TEST_P(Async, AStoreThatGoesOnItsOwnThreadIsClosed) {
+  std::promise<void> ended;
+  {
+    auto db = std::make_unique<Store>(Store::open(path_, GetParam()));
+    auto async = std::make_unique<AsyncStore>(*db);
+    AsyncStore& calls = *async;
+    calls.put("a", "1", [&, db = std::move(db), async = std::move(async)](std::exception_ptr) mutable {
+      async.reset();
+      db.reset();
+      ended.set_value();
+    });
+  }
+  ended.get_future().wait();
+  const auto reopened = [&] {
+    for (;;) {  // while a thread closes it
+      try {
+        return Store::open(path_, GetParam());
+      } catch (const Error& error) {
+        if (error.errc() != Errc::locked) throw;
+      }
+    }
+  };
+  EXPECT_EQ(reopened().get("a"), "1");
+}
+
+TEST_P(Async, ACallbackMayDestroyItsQueue) {
   const Store db = Store::open(path_, GetParam());
+  for (const bool throws : {false, true}) {
+    auto queue = std::make_unique<CompletionQueue>();
+    CompletionQueue& running = *queue;
+    int told = 0;
+    {
+      AsyncStore async(db, *queue);
+      for (int i = 0; i < 3; ++i) {
+        async.put("a", "1", [&, throws](std::exception_ptr) {
+          ++told;
+          queue.reset();
+          if (throws) throw std::runtime_error("of the callback");
+        });
+      }
+    }
+    while (told == 0) {
+      ASSERT_TRUE(readable(running, 60'000));
+      try {
+        running.run();
+      } catch (const std::runtime_error&) {
+        EXPECT_TRUE(throws);
+      }
+    }
+    EXPECT_EQ(told, 1) << "what had not been called is not";
+  }
+}
+
+TEST_P(Async, DamageEndsAScanBehindWhatIsBeforeIt) {
+  {
+    Store db = Store::open(path_, GetParam());
+    fill(db, 5'000);
+  }
+  int stopped_within = 0;
+  const auto blocks = static_cast<int>(std::filesystem::file_size(path_) / 4096);
+  for (int block = 10; block < blocks; block += blocks / 20) {
+    const std::string damaged = path_ + ".damaged";
+    std::filesystem::copy_file(path_, damaged, std::filesystem::copy_options::overwrite_existing);
+    {
+      std::fstream file(damaged, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(block * 4096);
+      file << std::string(4096, '\xee');
+    }
+    std::optional<Store> db;
+    try {
+      db = Store::open(damaged, GetParam());
+    } catch (const Error&) {
+      continue;  // a page that it must have
+    }
+    CompletionQueue queue;
+    AsyncStore async(*db, queue);
+    AsyncScan by_pieces = async.scan();
+    StoreScan scan = db->scan();
+    int expected = 0;
+    try {
+      while (scan.next()) ++expected;
+      continue;
+    } catch (const Error&) {
+      // It stops here.
+    }
+    int entries = 0;
+    const auto next = [&] {
+      Told<std::vector<AsyncScan::Entry>> told;
+      by_pieces.next(told.here());
+      return told.by(queue);
+    };
+    EXPECT_EQ(errc_of([&] {
+                for (;;) entries += static_cast<int>(next().size());
+              }),
+              Errc::corruption);
+    EXPECT_EQ(entries, expected);
+    EXPECT_EQ(errc_of([&] { static_cast<void>(next()); }), Errc::corruption) << "it stays where it is";
+    stopped_within += entries > 0 ? 1 : 0;
+  }
+  EXPECT_GT(stopped_within, 2);
+}
+
+// A scan that was begun keeps blocks from being used again until it goes.
+TEST_P(Async, AScanThatIsDroppedHoldsNothing) {
+  Store db = Store::open(path_, GetParam());
+  fill(db, 5'000);
+  db.flush();
   CompletionQueue queue;
   AsyncStore async(db, queue);
+  {
+    AsyncScan scan = async.scan();
+    Told<std::vector<AsyncScan::Entry>> told;
+    scan.next(told.here());
+    EXPECT_FALSE(told.by(queue).empty());
+    fill(db, 5'000);
+    db.flush();
+    EXPECT_GT(db.stats().held_blocks, 10u);
+  }
+  while (db.stats().held_blocks > 10) db.flush();
+}
+
+// Each call is refused, and the parent's queue is left as it is.
+TEST_P(Async, AChildOfForkIsRefused) {
+  const Store db = Store::open(path_, GetParam());
+  auto queue = std::make_unique<CompletionQueue>();
+  AsyncStore async(db, *queue);
+  bool told = false;
+  async.put("a", "1", [&told](std::exception_ptr) { told = true; });
+  ASSERT_TRUE(readable(*queue, 60'000));
   const pid_t child = ::fork();
   if (child == 0) {
-    int code = 1;
-    try {
-      async.sync([](std::exception_ptr) {});
-    } catch (const Error& error) {
-      code = error.errc() == Errc::closed ? 0 : 2;
+    ::alarm(60);
+    const auto ignore = [](auto&&...) {};
+    const std::array<std::function<void()>, 9> calls{[&] { async.get("a", ignore); },
+                                                     [&] { async.contains("a", ignore); },
+                                                     [&] { async.put("a", "1", ignore); },
+                                                     [&] { async.erase("a", ignore); },
+                                                     [&] { async.sync(ignore); },
+                                                     [&] { async.flush(ignore); },
+                                                     [&] { async.get_many({"a"}, ignore); },
+                                                     [&] { async.write(WriteBatch(), ignore); },
+                                                     [&] { queue->run(); }};
+    int code = 0;
+    for (const auto& call : calls) {
+      if (errc_of(call) != Errc::closed) code = 1;
     }
+    queue.reset();
     ::_exit(code);
   }
   int status = 0;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_TRUE(readable(*queue, 0));
+  EXPECT_EQ(queue->run(), 1u);
+  EXPECT_TRUE(told);
 }
 
 // A core of a cluster is an event loop too.

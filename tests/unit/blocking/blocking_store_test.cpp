@@ -292,7 +292,6 @@ TEST_F(Blocking, ManyThreadsAtOnce) {
   }
 }
 
-// What is written is durable a while later, though nobody calls any more: the store's thread goes on.
 // Readers run beside each other, and what each of them did is counted.
 TEST_F(Blocking, GetsOfManyThreadsAreCounted) {
   constexpr int kThreads = 20;  // more than there are slots
@@ -317,6 +316,7 @@ TEST_F(Blocking, GetsOfManyThreadsAreCounted) {
   EXPECT_GE(db.stats().cache_hits, before.cache_hits + kThreads * kGets) << "a page or more for each";
 }
 
+// What is written is durable a while later, though nobody calls any more: the store's thread goes on.
 TEST_F(Blocking, WritesBecomeDurableWhileNobodyCalls) {
   StoreOptions options = kSmall;
   options.wal_mode = WalMode::batched;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <store/async_store.hpp>
 #include <store/blocking_store.hpp>
 #include <store/error.hpp>
 
@@ -129,12 +130,34 @@ int lose_the_ring(const std::string& path, Acknowledged& acknowledged) {
   callers.start("scan", [&](int) {
     for (const auto& entry : db->scan()) EXPECT_FALSE(entry.key.empty());
   });
+  // Of calls that nobody waits for: each is told once, in the end why.
+  CompletionQueue queue;
+  AsyncStore by_queue(*db, queue);
+  AsyncStore by_thread(*db);
+  std::optional<AsyncScan> pieces = by_queue.scan();
+  std::atomic<int> told_by_queue{0};
+  std::atomic<int> told_by_thread{0};
+  constexpr int kCalls = 100;
+  const auto counted = [](std::atomic<int>& told) { return [&told](std::exception_ptr, auto&&...) { ++told; }; };
+  pieces->next(counted(told_by_queue));
   callers.await_all_at_work();
+  for (int i = 0; i < kCalls; ++i) {
+    by_queue.get(numbered(i * 37 % kKeys), counted(told_by_queue));
+    by_thread.sync(counted(told_by_thread));
+  }
   if (!break_rings()) {
     ADD_FAILURE() << "no seccomp filter can be set: " << std::error_code(errno, std::generic_category()).message();
     ::_exit(1);
   }
   callers.join();
+  while (told_by_queue < kCalls + 1) queue.run();
+  while (told_by_thread < kCalls) std::this_thread::yield();
+  expect_dead("AsyncStore.get", [&] { by_queue.get("key", counted(told_by_queue)); });
+  expect_dead("AsyncStore.put", [&] { by_thread.put("key", "value", counted(told_by_thread)); });
+  expect_dead("AsyncScan.next", [&] { pieces->next(counted(told_by_queue)); });
+  EXPECT_EQ(told_by_queue, kCalls + 1);
+  EXPECT_EQ(told_by_thread, kCalls);
+  pieces.reset();
 
   const std::array<std::string_view, 1> keys{"key"};
   expect_dead("get", [&] { static_cast<void>(db->get("key")); });
