@@ -164,6 +164,7 @@ monterey::Task<> PartitionCore::sync() {
   require_committable();
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
+  const Timed timed(counters_.sync);
   if (!log_) {
     co_await flush_all();
     co_return;
@@ -252,6 +253,7 @@ monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_
 }
 
 monterey::Task<> PartitionCore::flush_one() {
+  const monterey::TimePoint begin = monterey::now();
   Buffer& buffer = frozen_.front();  // stays in front: only this task takes buffers out
   std::vector<Cut> cuts = plan_cuts(*buffer.data);
   PageWriter writer(*device_, free_list_, staging_.span().first(PageWriter::kStagingBytes),
@@ -316,6 +318,7 @@ monterey::Task<> PartitionCore::flush_one() {
   log_growth_refused_ = false;
   log_committed(std::move(layout), meta.generation);
   ++counters_.flushes;
+  counters_.flush.record(monterey::now() - begin);
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();
   counters_.flush_writes += writer.writes();

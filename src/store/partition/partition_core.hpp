@@ -39,6 +39,7 @@
 #include "store/page/meta.hpp"
 #include "store/partition/meta_io.hpp"
 #include "store/partition/space.hpp"
+#include "store/partition/timing.hpp"
 #include "store/partition/view.hpp"
 #include "store/tree/changed_leaves.hpp"
 #include "store/tree/lookup.hpp"
@@ -149,6 +150,11 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
                      std::span<std::optional<std::string_view>> result) {
     return try_view_many(keys, view, result, reader_);
   }
+  // Makes a try_ of one key for Stats::get_cached. Not on a thread of the blocking store, where others may be in a try_ too.
+  template <class Try>
+  bool sample_get(Try step) {
+    return get_timing_.run(counters_.get_cached, step);
+  }
   Found take_missed() { return reader_.missed; }
   std::vector<Missed> take_missed_many() { return std::move(reader_.missed_many); }
 
@@ -171,8 +177,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
                                         PinnedValues result, std::vector<Missed> missed);
 
   // --- writing (write.cpp) ---
-  // Under WalMode::per_op only with a ticket, for which the caller must then wait.
-  bool try_put(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket = nullptr);
+  // False: not without waiting, and always under WalMode::per_op.
+  bool try_put(std::string_view key, std::optional<std::string_view> value);
   monterey::Task<> put(std::string_view key, std::optional<std::string_view> value);
   // nullopt: not without waiting.
   std::optional<bool> try_compare_and_put(std::string_view key, std::optional<std::string_view> expected,
@@ -337,6 +343,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   enum class Room { active, own_buffer };
   struct Write;
 
+  // Under WalMode::per_op only with a ticket, for which the caller must then wait.
+  bool place(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket = nullptr);
   void require_not_poisoned() const;
   // Not read-only and not poisoned: what is accepted may be made durable.
   void require_committable() const;
@@ -488,6 +496,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
 
   Reader reader_;  // of all that run on the core
 
+  SampledTiming get_timing_;
+  SampledTiming put_timing_;
   mutable Stats counters_;  // the counters; gauges are filled in by stats()
 };
 

@@ -262,6 +262,7 @@ bool PartitionCore::try_get(std::string_view key, const View* view, std::optiona
 monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
+  const Timed timed(counters_.get_read);
   ++reader_.gets;
   const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
@@ -292,6 +293,7 @@ bool PartitionCore::try_contains(std::string_view key, const View* view, bool& r
 monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
+  const Timed timed(counters_.get_read);
   ++reader_.gets;
   const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
   co_return LeafView(leaf.data()).find(key).found;
@@ -314,6 +316,7 @@ monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string
                                                                      Found found) {
   require_open();
   const ReadHold hold(*this, view);
+  const Timed timed(counters_.get_read);
   ++reader_.gets;
   Value value = co_await load_value(key, found);
   std::optional<PinnedValue> result;
@@ -355,6 +358,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::get_into(std::string_v
                                                                    Found found) {
   require_open();
   const ReadHold hold(*this, view);
+  const Timed timed(counters_.get_read);
   ++reader_.gets;
   if (found.kind == Found::Kind::missing) {
     const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);

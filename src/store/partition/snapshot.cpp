@@ -28,26 +28,36 @@ PartitionCore& core_of(ReadSource source) {
 SnapshotCore::SnapshotCore(std::shared_ptr<PartitionCore> partition)
     : partition_(std::move(partition)), view_(partition_->add_snapshot_view()) {}
 
-bool GetOperation::try_now() { return core_of(source_).try_get(key_, view_of(source_), result_); }
+bool GetOperation::try_now() {
+  PartitionCore& core = core_of(source_);
+  return core.sample_get([&] { return core.try_get(key_, view_of(source_), result_); });
+}
 monterey::Task<std::optional<std::string>> GetOperation::later() {
   PartitionCore& core = core_of(source_);
   return core.get(key_, view_of(source_), core.take_missed());
 }
 
-bool ContainsOperation::try_now() { return core_of(source_).try_contains(key_, view_of(source_), result_); }
+bool ContainsOperation::try_now() {
+  PartitionCore& core = core_of(source_);
+  return core.sample_get([&] { return core.try_contains(key_, view_of(source_), result_); });
+}
 monterey::Task<bool> ContainsOperation::later() {
   PartitionCore& core = core_of(source_);
   return core.contains(key_, view_of(source_), core.take_missed());
 }
 
-bool GetPinnedOperation::try_now() { return core_of(source_).try_get_pinned(key_, view_of(source_), result_); }
+bool GetPinnedOperation::try_now() {
+  PartitionCore& core = core_of(source_);
+  return core.sample_get([&] { return core.try_get_pinned(key_, view_of(source_), result_); });
+}
 monterey::Task<std::optional<PinnedValue>> GetPinnedOperation::later() {
   PartitionCore& core = core_of(source_);
   return core.get_pinned(key_, view_of(source_), core.take_missed());
 }
 
 bool GetIntoOperation::try_now() {
-  return core_of(source_).try_get_into(key_, view_of(source_), into_, options_, result_);
+  PartitionCore& core = core_of(source_);
+  return core.sample_get([&] { return core.try_get_into(key_, view_of(source_), into_, options_, result_); });
 }
 monterey::Task<std::optional<std::size_t>> GetIntoOperation::later() {
   PartitionCore& core = core_of(source_);

@@ -310,7 +310,11 @@ monterey::Task<bool> PartitionCore::make_log_room(std::size_t bytes) {
 
 // --- the verbs ---
 
-bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket) {
+bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value) {
+  return put_timing_.run(counters_.put_buffered, [&] { return place(key, value); });
+}
+
+bool PartitionCore::place(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket) {
   require_open();
   if (waits_for_log() && ticket == nullptr) return false;
   require_writable();
@@ -336,11 +340,12 @@ bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view
 }
 
 monterey::Task<> PartitionCore::put(std::string_view key, std::optional<std::string_view> value) {
+  const auto self = shared_from_this();
+  const Timed timed(counters_.put_waited);
   if (waits_for_log()) {
-    const auto self = shared_from_this();
     const monterey::Gate::Holder inside = operations_.hold();
     LogTicket ticket;
-    const bool placed = try_put(key, value, &ticket);
+    const bool placed = place(key, value, &ticket);
     if (placed) {
       while (!log_->is_durable(ticket)) co_await log_->group_ended(ticket).wait();
       co_return;
@@ -362,7 +367,7 @@ std::optional<bool> PartitionCore::try_compare_and_put(std::string_view key, std
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) return std::nullopt;
   const bool present = found.kind == Found::Kind::bytes;
   if (present != expected.has_value() || (present && found.bytes != *expected)) return false;
-  if (!try_put(key, desired)) return std::nullopt;
+  if (!place(key, desired)) return std::nullopt;
   return true;
 }
 

@@ -62,7 +62,8 @@ bool ShardedGet::try_now() {
   Shard& shard = set_of(source_.set).of(key_);
   if (!ShardSet::is_here(shard)) return false;
   const ReadSource source = shard.source(source_.snapshot);
-  return source.partition->try_get(key_, view_of(source), result_);
+  PartitionCore& core = *source.partition;
+  return core.sample_get([&] { return core.try_get(key_, view_of(source), result_); });
 }
 Task<std::optional<std::string>> ShardedGet::later() {
   Shard& shard = source_.set->of(key_);
@@ -79,7 +80,8 @@ bool ShardedContains::try_now() {
   Shard& shard = set_of(source_.set).of(key_);
   if (!ShardSet::is_here(shard)) return false;
   const ReadSource source = shard.source(source_.snapshot);
-  return source.partition->try_contains(key_, view_of(source), result_);
+  PartitionCore& core = *source.partition;
+  return core.sample_get([&] { return core.try_contains(key_, view_of(source), result_); });
 }
 Task<bool> ShardedContains::later() {
   Shard& shard = source_.set->of(key_);
@@ -111,7 +113,8 @@ bool ShardedGetPinned::try_now() {
   Shard& shard = set_of(source_.set).of(key_);
   if (!ShardSet::is_here(shard)) return false;
   const ReadSource source = shard.source(source_.snapshot);
-  return source.partition->try_get_pinned(key_, view_of(source), result_);
+  PartitionCore& core = *source.partition;
+  return core.sample_get([&] { return core.try_get_pinned(key_, view_of(source), result_); });
 }
 Task<std::optional<PinnedValue>> ShardedGetPinned::later() {
   Shard& shard = source_.set->of(key_);
@@ -126,7 +129,8 @@ bool ShardedGetInto::try_now() {
   Shard& shard = set_of(source_.set).of(key_);
   if (!ShardSet::is_here(shard)) return false;
   const ReadSource source = shard.source(source_.snapshot);
-  return source.partition->try_get_into(key_, view_of(source), into_, options_, result_);
+  PartitionCore& core = *source.partition;
+  return core.sample_get([&] { return core.try_get_into(key_, view_of(source), into_, options_, result_); });
 }
 Task<std::optional<std::size_t>> ShardedGetInto::later() {
   Shard& shard = source_.set->of(key_);
