@@ -261,6 +261,7 @@ py::dict dict_of(const Stats& stats) {
   STORE_SET(open_notes);
   STORE_SET(poisoned);
 #undef STORE_SET
+  for (const LatencyFigure& figure : latency_figures()) set(figure.name, figure.value(stats.*figure.histogram));
   py::list snapshots;
   for (const SnapshotStats& snapshot : stats.snapshots) {
     snapshots.append(py::dict(arg("sequence") = snapshot.sequence, arg("age_ns") = snapshot.age.count(),

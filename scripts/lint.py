@@ -135,12 +135,26 @@ def check_c_api():
 
 
 def check_metrics():
-    """src/store/base/metrics.cpp names all numbers of store::Stats."""
+    """src/store/base/metrics.cpp names all numbers and histograms of store::Stats, and docs/metrics.md says of them what it says."""
     stats = re.search(r"struct Stats \{(.*?)\n\};", text("include/store/stats.hpp"), re.S)[1]
     want = re.findall(r"(?m)^\s*std::uint64_t (\w+) = 0;", stats)
-    named = re.findall(r'\{"(\w+)", &Stats::(\w+),', text("src/store/base/metrics.cpp"))
+    named = re.findall(r'\{"(\w+)", &Stats::(\w+), Kind::', text("src/store/base/metrics.cpp"))
     if named != [(name, name) for name in want]:
         yield f"src/store/base/metrics.cpp: names the statistics {named}, store::Stats has {want}"
+    want = re.findall(r"(?m)^\s*LatencyHistogram (\w+);", stats)
+    source = text("src/store/base/metrics.cpp")
+    latencies = re.findall(r'\{"(\w+)", &Stats::(\w+),\s*("[^"]*")\}', source)
+    if [(name, member) for name, member, _ in latencies] != [(name, name) for name in want]:
+        yield f"src/store/base/metrics.cpp: names the histograms {latencies}, store::Stats has {want}"
+    if re.findall(r"STORE_FIGURES\((\w+)\)", source)[1:] != want:
+        yield f"src/store/base/metrics.cpp: has no figures of some of the histograms {want}"
+    numbers = re.findall(r'\{"(\w+)", &Stats::\w+, Kind::(\w+),\s*"([^"]*)"\}', source)
+    rows = [f"| `{name}` | {kind} | {meaning} |" for name, kind, meaning in numbers]
+    rows += [f"| `{name}` | {meaning[1:-1]} |" for name, _, meaning in latencies]
+    listed = re.findall(r"(?m)^\| `\w+` \|.*$", text("docs/metrics.md"))
+    if listed != rows:
+        odd = [row for row in listed + rows if (row in listed) != (row in rows)]
+        yield f"docs/metrics.md: differs from src/store/base/metrics.cpp in {odd or 'the order of its rows'}"
 
 
 def check_changelog():

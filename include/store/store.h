@@ -264,7 +264,8 @@ typedef void (*store_finding_fn)(void* context, const char* finding);
  * Errors: corruption when there are any. */
 STORE_API store_code store_check(store_db* db, store_finding_fn finding, void* context) STORE_NOEXCEPT;
 
-/* Gives a number of store::Stats (store/stats.hpp) by its name there, such as "entries". Errors: invalid_argument for another name. */
+/* Gives a number of docs/metrics.md by its name there: one of store::Stats (store/stats.hpp), such as "entries", or one of its histograms, such
+ * as "get_read_p99_ns". Errors: invalid_argument for another name. */
 STORE_API store_code store_stat(store_db* db, const char* name, uint64_t* value) STORE_NOEXCEPT;
 /* The name of the number at `index`, from 0 on; NULL beyond the last. Later versions may add names anywhere. */
 STORE_API const char* store_stat_name(size_t index) STORE_NOEXCEPT;

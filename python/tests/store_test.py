@@ -264,6 +264,8 @@ class Verbs(Case):
         self.assertTrue(db.compact()["finished"])
         stats = db.stats()
         self.assertEqual(stats["entries"], 1000)
+        self.assertEqual(stats["sync_count"], 1)
+        self.assertGreaterEqual(stats["sync_p99_ns"], stats["sync_p50_ns"])
         self.assertEqual((stats["snapshots"], stats["open_notes"], stats["poisoned"]), ([], [], ""))
         copy = self.path + ".copy"
         self.assertGreater(db.backup(copy)["generation"], 0)

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <iterator>
 #include <store/metrics.hpp>
 
 namespace store {
@@ -45,15 +46,64 @@ constexpr Metric kMetrics[] = {
     {"flush_writes", &Stats::flush_writes, Kind::counter, "Writes to the device of flushes."},
 };
 
+constexpr LatencyMetric kLatencies[] = {
+    {"get_cached", &Stats::get_cached, "Gets that read nothing from the device, one in 61 of them."},
+    {"get_read", &Stats::get_read, "Gets that read from the device, from when they begin to."},
+    {"put_buffered", &Stats::put_buffered, "Puts and erases that waited for nothing, one in 61 of them."},
+    {"put_waited", &Stats::put_waited,
+     "Puts and erases that waited, for the log or for room, from when they begin to."},
+    {"flush", &Stats::flush, "Flushes of a write buffer into the tree, with their commit."},
+    {"sync", &Stats::sync, "Calls of sync()."},
+};
+
+std::uint64_t count_of(const LatencyHistogram& histogram) noexcept { return histogram.count(); }
+std::uint64_t sum_of(const LatencyHistogram& histogram) noexcept { return histogram.sum_ns(); }
+template <int kPerMille>
+std::uint64_t quantile_of(const LatencyHistogram& histogram) noexcept {
+  return histogram.quantile_ns(kPerMille / 1000.0);
+}
+
+#define STORE_FIGURE(name, what, value) \
+  LatencyFigure { #name "_" #what, &Stats::name, value }
+#define STORE_FIGURES(name) \
+  STORE_FIGURE(name, count, count_of), STORE_FIGURE(name, sum_ns, sum_of), \
+      STORE_FIGURE(name, p50_ns, quantile_of<500>), STORE_FIGURE(name, p99_ns, quantile_of<990>), \
+      STORE_FIGURE(name, p999_ns, quantile_of<999>)
+constexpr LatencyFigure kLatencyFigures[] = {STORE_FIGURES(get_cached),   STORE_FIGURES(get_read),
+                                             STORE_FIGURES(put_buffered), STORE_FIGURES(put_waited),
+                                             STORE_FIGURES(flush),        STORE_FIGURES(sync)};
+#undef STORE_FIGURES
+#undef STORE_FIGURE
+static_assert(std::size(kLatencyFigures) == 5 * std::size(kLatencies));
+
+// Of the buckets that Prometheus gets: so many as make quantiles of whole fleets useful, and not a series each for all that there are.
+constexpr std::uint64_t kFirstBoundNs = std::uint64_t{1} << 7;
+constexpr std::uint64_t kLastBoundNs = std::uint64_t{1} << 33;
+
+double seconds_of(std::uint64_t ns) { return static_cast<double>(ns) / 1e9; }
+
 std::string braced(const std::string& labels) { return labels.empty() ? std::string() : '{' + labels + '}'; }
 
-void append_head(std::string& text, const std::string& name, const char* help, Kind kind) {
-  text += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, kind == Kind::counter ? "counter" : "gauge");
+void append_head(std::string& text, const std::string& name, const char* help, const char* type) {
+  text += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+}
+
+void append_histogram(std::string& text, const std::string& name, const std::string& labels,
+                      const LatencyHistogram& histogram) {
+  const std::string before = labels.empty() ? std::string() : labels + ',';
+  for (std::uint64_t bound = kFirstBoundNs; bound <= kLastBoundNs; bound *= 2) {
+    text += fmt::format("{}_bucket{{{}le=\"{}\"}} {}\n", name, before, seconds_of(bound), histogram.count_up_to(bound));
+  }
+  text += fmt::format("{}_bucket{{{}le=\"+Inf\"}} {}\n", name, before, histogram.count());
+  text += fmt::format("{}_sum{} {}\n", name, braced(labels), seconds_of(histogram.sum_ns()));
+  text += fmt::format("{}_count{} {}\n", name, braced(labels), histogram.count());
 }
 
 }  // namespace
 
 std::span<const Metric> metrics() noexcept { return kMetrics; }
+std::span<const LatencyMetric> latency_metrics() noexcept { return kLatencies; }
+std::span<const LatencyFigure> latency_figures() noexcept { return kLatencyFigures; }
 
 std::string metric_label(const std::string& name, const std::string& value) {
   std::string text = name + "=\"";
@@ -72,14 +122,20 @@ std::string prometheus_text(std::span<const MetricSource> sources) {
   std::string text;
   for (const Metric& metric : metrics()) {
     const std::string name = fmt::format("store_{}{}", metric.name, metric.kind == Kind::counter ? "_total" : "");
-    append_head(text, name, metric.help, metric.kind);
+    append_head(text, name, metric.help, metric.kind == Kind::counter ? "counter" : "gauge");
     for (const MetricSource& source : sources) {
       text += fmt::format("{}{} {}\n", name, braced(source.labels), source.stats.*metric.value);
     }
   }
-  append_head(text, "store_poisoned", "1 if writes are refused after a failure.", Kind::gauge);
+  append_head(text, "store_poisoned", "1 if writes are refused after a failure.", "gauge");
   for (const MetricSource& source : sources) {
     text += fmt::format("store_poisoned{} {}\n", braced(source.labels), source.stats.poisoned.empty() ? 0 : 1);
+  }
+  for (const LatencyMetric& metric : latency_metrics()) {
+    const std::string name = fmt::format("store_{}_seconds", metric.name);
+    append_head(text, name, metric.help, "histogram");
+    for (const MetricSource& source : sources)
+      append_histogram(text, name, source.labels, source.stats.*metric.histogram);
   }
   return text;
 }

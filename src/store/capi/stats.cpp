@@ -1,6 +1,7 @@
 // What a store says about itself: numbers and texts by name, and the text for Prometheus.
 #include <array>
 #include <cstdint>
+#include <span>
 #include <store/metrics.hpp>
 #include <store/stats.hpp>
 #include <string>
@@ -58,12 +59,20 @@ store_code store_stat(store_db* db, const char* name, std::uint64_t* value) noex
       *value = use->stats().*stat.value;
       return STORE_OK;
     }
+    for (const store::LatencyFigure& figure : store::latency_figures()) {
+      if (std::string_view(figure.name) != name) continue;
+      *value = figure.value(use->stats().*figure.histogram);
+      return STORE_OK;
+    }
     throw_no_statistic(name, "store_stat_name()");
   });
 }
 
 const char* store_stat_name(std::size_t index) noexcept {
-  return index < store::metrics().size() ? store::metrics()[index].name : nullptr;
+  const std::span numbers = store::metrics();
+  if (index < numbers.size()) return numbers[index].name;
+  index -= numbers.size();
+  return index < store::latency_figures().size() ? store::latency_figures()[index].name : nullptr;
 }
 
 store_code store_stat_text(store_db* db, const char* name, char** text) noexcept {

@@ -13,6 +13,7 @@
 #include <store/error.hpp>
 
 #include "sharded_support.hpp"
+#include "store/partition/timing.hpp"
 #include "support/temp_dir.hpp"
 
 namespace store {
@@ -70,6 +71,35 @@ Task<> expect_all(ShardedStore db, int first, int count, std::string value) {
 }
 
 Task<> get_of(ShardedStore db, std::string key) { static_cast<void>(co_await db.get(key)); }
+
+std::uint64_t timed_gets(const ShardedStats& stats) {
+  LatencyHistogram all;
+  for (const ShardStats& shard : stats.shards) all += shard.stats->get_cached;
+  return all.count();
+}
+
+TEST(ShardedStore, EachShardTimesItsGetsWhereverTheyComeFrom) {
+  const ShardedOptions options = small_options(3, WalMode::none);
+  auto disks = std::make_shared<MemShards>(3);
+  run(options, [&]() -> Task<> {
+    auto db = co_await ShardedStore::create(disks, options);
+    constexpr int kKeys = 10;  // some of each shard
+    co_await put_all(db, 0, kKeys, "v");
+    const auto before = co_await db.stats();
+    for (const ShardStats& shard : before.shards) EXPECT_GT(shard.stats->puts, 0u) << shard.name;
+    std::array<std::byte, 4> into{};
+    for (std::uint32_t round = 0; round < detail::SampledTiming::kOneIn; ++round) {
+      for (int i = 0; i < kKeys; ++i) {
+        co_await get_of(db, numbered(i));
+        static_cast<void>(co_await db.contains(numbered(i)));
+        static_cast<void>(co_await db.get_into(numbered(i), into));
+      }
+    }
+    const auto after = co_await db.stats();
+    EXPECT_EQ(timed_gets(after) - timed_gets(before), 3u * kKeys);
+    co_await db.close();
+  });
+}
 
 TEST(ShardedStore, TheVerbsWorkFromEveryCore) {
   for (const WalMode mode : {WalMode::none, WalMode::batched, WalMode::per_op}) {
