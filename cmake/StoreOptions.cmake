@@ -11,6 +11,9 @@ option(STORE_BENCH_PEERS "Build the benchmarks against peers that the other targ
 option(STORE_DEVELOPER "Warnings are errors" OFF)
 option(STORE_PLANT "Compile in the planted bugs that the simulation's control switches on; never for a build that is used" OFF)
 option(STORE_FUZZ "Build the fuzzers of tests/fuzz: everything is instrumented for libFuzzer (clang)" OFF)
+include(CheckIncludeFileCXX)
+check_include_file_cxx(sys/sdt.h STORE_HAS_SDT)
+option(STORE_USDT "Compile in static probes for tracers (docs/probes.md); needs <sys/sdt.h> of SystemTap" ${STORE_HAS_SDT})
 set(STORE_SANITIZE "" CACHE STRING "Sanitizers to build with: address,undefined or thread")
 # An interpreter cannot load a module with a sanitizer's runtime that it was not built with.
 set(python ${PROJECT_IS_TOP_LEVEL})
@@ -39,6 +42,9 @@ if(STORE_DEVELOPER)
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Werror
     # g++ 12 takes an assignment of a short literal to a std::string for an overlapping copy (GCC bug 105651).
     $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+endif()
+if(STORE_USDT)
+  target_compile_definitions(store_build_settings INTERFACE STORE_USDT)
 endif()
 if(STORE_PLANT)
   target_compile_definitions(store_build_settings INTERFACE STORE_PLANT)

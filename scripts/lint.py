@@ -165,6 +165,20 @@ def check_changelog():
         yield f"CHANGELOG.md: its newest part is not about {version}, the version in CMakeLists.txt"
 
 
+def check_probes():
+    """docs/probes.md lists the probes of the code, each with as many arguments."""
+    placed = {}
+    for name in select(".cpp", ".hpp", under="src/"):
+        for probe, arguments in re.findall(r"(?<!define )STORE_PROBE\((\w+), ([^;]*)\);", text(name)):
+            count = 1 + re.sub(r"\([^()]*\)", "", arguments).count(",")
+            if placed.setdefault(probe, count) != count:
+                yield f"{name}: the probe {probe} has {count} arguments here and {placed[probe]} elsewhere"
+    listed = {probe: 1 + arguments.count(",") for probe, arguments in re.findall(r"(?m)^\| `(\w+)` \| ([^|]*) \|", text("docs/probes.md"))}
+    if listed != placed:
+        odd = sorted(probe for probe in {*listed, *placed} if listed.get(probe) != placed.get(probe))
+        yield f"docs/probes.md: differs from the code in {odd}"
+
+
 def check_docs():
     for name in select(".md"):
         for number, line in numbered(name):
@@ -239,7 +253,7 @@ def check_format():
 
 
 def main():
-    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_c_api, check_metrics, check_changelog, check_docs, check_marks, check_awaits,
+    findings = [finding for check in (check_layers, check_sources_listed, check_error_codes, check_c_api, check_metrics, check_probes, check_changelog, check_docs, check_marks, check_awaits,
                                       check_format) for finding in check()]
     for finding in findings:
         print(finding, file=sys.stderr)

@@ -22,6 +22,7 @@
 #include "store/base/units.hpp"
 #include "store/block/bounce_buffer.hpp"
 #include "store/block/file_lock.hpp"
+#include "store/block/io_probes.hpp"
 
 namespace store {
 namespace {
@@ -55,6 +56,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
   Task<> read(PageNo first, std::span<std::byte> into, IoClass io_class) override {
     const InFlight guard(*this);
     require_range("read", first, into.size());
+    const detail::ReadProbe probe(first, into.size());
     std::uint64_t offset = byte_offset(first);
     if (!shape_.direct || is_page_aligned(into.data())) {
       const std::size_t got = co_await file_.read(offset, into, io_class);
@@ -92,6 +94,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
       }
     }
     require_range("read", first, bytes);
+    const detail::ReadProbe probe(first, bytes);
     const std::size_t got = co_await file_.readv(byte_offset(first), memory, io_class);
     require_whole(byte_offset(first), got, bytes);
   }
@@ -100,6 +103,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     const InFlight guard(*this);
     require_writable("write");
     require_range("write", first, from.size());
+    const detail::WriteProbe probe(first, from.size());
     std::uint64_t offset = byte_offset(first);
     if (!shape_.direct || is_page_aligned(from.data())) {
       co_await file_.write(offset, from, io_class);
@@ -124,6 +128,7 @@ class FileBlockDeviceImpl final : public FileBlockDevice {
     const InFlight guard(*this);
     require_writable("write");
     require_range("write", first, from.size());
+    const detail::WriteProbe probe(first, from.size());
     co_await file_.write_durably(byte_offset(first), from, io_class);
   }
 

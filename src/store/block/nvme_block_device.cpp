@@ -32,6 +32,7 @@
 #include "store/base/units.hpp"
 #include "store/block/bounce_buffer.hpp"
 #include "store/block/file_lock.hpp"
+#include "store/block/io_probes.hpp"
 #include "store/block/nvme_protocol.hpp"
 
 // Newer than Debian 12's headers, though its kernel has it: Linux 5.19.
@@ -133,6 +134,7 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
   Task<> read(PageNo first, std::span<std::byte> into, IoClass io_class) override {
     const InFlight guard(*this);
     require_range("read", first, into.size());
+    const detail::ReadProbe probe(first, into.size());
     if (is_page_aligned(into.data())) {
       co_await transfer(nvme::Opcode::read, first.value, into, io_class);
       co_return;
@@ -151,6 +153,7 @@ class NvmeBlockDeviceImpl final : public NvmeBlockDevice {
     const InFlight guard(*this);
     require_writable("write");
     require_range("write", first, from.size());
+    const detail::WriteProbe probe(first, from.size());
     if (is_page_aligned(from.data())) {
       co_await transfer(nvme::Opcode::write, first.value, from, io_class);
       co_return;

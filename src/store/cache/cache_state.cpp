@@ -18,6 +18,7 @@
 #include <store/block_device.hpp>
 #include <store/error.hpp>
 
+#include "store/base/probes.hpp"
 #include "store/cache/load_wait.hpp"
 #include "store/page/branch.hpp"
 #include "store/page/header.hpp"
@@ -512,6 +513,7 @@ std::uint32_t CacheState::sweep() noexcept {
 void CacheState::evict(std::uint32_t frame) noexcept {
   FrameRecord& record = records[frame];
   STORE_ASSERT(evictable(record));
+  STORE_PROBE(cache_evict, this, record.page);
   erase_entry(record.page, frame);
   --stats.resident;
   ++stats.evictions;

@@ -17,6 +17,7 @@
 #include <unordered_set>
 
 #include "store/base/assert.hpp"
+#include "store/base/probes.hpp"
 #include "store/partition/partition_core.hpp"
 
 namespace store::detail {
@@ -164,7 +165,7 @@ monterey::Task<> PartitionCore::sync() {
   require_committable();
   const auto self = shared_from_this();
   const monterey::Gate::Holder inside = operations_.hold();
-  const Timed timed(counters_.sync);
+  const TimedSync timed(counters_.sync);
   if (!log_) {
     co_await flush_all();
     co_return;
@@ -242,6 +243,7 @@ monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_
     co_await write_meta_slot(*device_, meta, slot);
     if (!planted(Planted::no_sync_after_meta)) co_await sync_device(*device_);
     require_committable();
+    STORE_PROBE(commit, this, meta.generation.value);
   } catch (...) {
     if (planted(Planted::poison_ignored)) {
       if (free_list_.in_commit()) free_list_.aborted();
@@ -255,6 +257,7 @@ monterey::Task<> PartitionCore::commit_meta(const Meta& meta, const std::uint32_
 monterey::Task<> PartitionCore::flush_one() {
   const monterey::TimePoint begin = monterey::now();
   Buffer& buffer = frozen_.front();  // stays in front: only this task takes buffers out
+  STORE_PROBE(flush_start, this, buffer.data->entries(), buffer.data->bytes_used());
   std::vector<Cut> cuts = plan_cuts(*buffer.data);
   PageWriter writer(*device_, free_list_, staging_.span().first(PageWriter::kStagingBytes),
                     monterey::IoClass::background);
@@ -319,6 +322,7 @@ monterey::Task<> PartitionCore::flush_one() {
   log_committed(std::move(layout), meta.generation);
   ++counters_.flushes;
   counters_.flush.record(monterey::now() - begin);
+  STORE_PROBE(flush_done, this, meta.generation.value, writer.blocks_written());
   counters_.flush_pages_read += counts.pages_read;
   counters_.flush_pages_written += writer.blocks_written();
   counters_.flush_writes += writer.writes();
@@ -372,6 +376,7 @@ ViewList::iterator PartitionCore::add_snapshot_view() {
   require_not_poisoned();
   const ViewList::iterator view = add_view();
   view->snapshot_at = monterey::now();
+  STORE_PROBE(snapshot_begin, this, view->at.value);
   return view;
 }
 

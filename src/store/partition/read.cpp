@@ -6,6 +6,7 @@
 #include <monterey/when_all.hpp>
 
 #include "store/base/assert.hpp"
+#include "store/base/probes.hpp"
 #include "store/partition/limits.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/overflow_io.hpp"
@@ -249,6 +250,7 @@ bool PartitionCore::try_get(std::string_view key, const View* view, std::optiona
                             Reader& reader) const {
   require_open();
   check_key(key);
+  STORE_PROBE(get_start, key.data(), key.size());
   const Found found = find(key, view, reader.cache_hits);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
     reader.missed = found;
@@ -256,13 +258,14 @@ bool PartitionCore::try_get(std::string_view key, const View* view, std::optiona
   }
   if (found.kind == Found::Kind::bytes) result.emplace(found.bytes);
   ++reader.gets;
+  STORE_PROBE(get_done, key.data());
   return true;
 }
 
 monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  const Timed timed(counters_.get_read);
+  const TimedGet timed(counters_.get_read, key);
   ++reader_.gets;
   const Value value = co_await load_value(key, found);
   std::optional<std::string> result;
@@ -280,6 +283,7 @@ monterey::Task<std::optional<std::string>> PartitionCore::get(std::string_view k
 bool PartitionCore::try_contains(std::string_view key, const View* view, bool& result, Reader& reader) const {
   require_open();
   check_key(key);
+  STORE_PROBE(get_start, key.data(), key.size());
   const Found found = find(key, view, reader.cache_hits);
   if (found.kind == Found::Kind::missing) {
     reader.missed = found;
@@ -287,13 +291,14 @@ bool PartitionCore::try_contains(std::string_view key, const View* view, bool& r
   }
   result = found.kind != Found::Kind::absent;
   ++reader.gets;
+  STORE_PROBE(get_done, key.data());
   return true;
 }
 
 monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* view, Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  const Timed timed(counters_.get_read);
+  const TimedGet timed(counters_.get_read, key);
   ++reader_.gets;
   const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);
   co_return LeafView(leaf.data()).find(key).found;
@@ -302,6 +307,7 @@ monterey::Task<bool> PartitionCore::contains(std::string_view key, const View* v
 bool PartitionCore::try_get_pinned(std::string_view key, const View* view, std::optional<PinnedValue>& result) {
   require_open();
   check_key(key);
+  STORE_PROBE(get_start, key.data(), key.size());
   const Found found = find(key, view, reader_.cache_hits);
   if (found.kind == Found::Kind::missing || found.kind == Found::Kind::run) {
     reader_.missed = found;
@@ -309,6 +315,7 @@ bool PartitionCore::try_get_pinned(std::string_view key, const View* view, std::
   }
   if (found.kind == Found::Kind::bytes) result.emplace(pin_value(found));
   ++reader_.gets;
+  STORE_PROBE(get_done, key.data());
   return true;
 }
 
@@ -316,7 +323,7 @@ monterey::Task<std::optional<PinnedValue>> PartitionCore::get_pinned(std::string
                                                                      Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  const Timed timed(counters_.get_read);
+  const TimedGet timed(counters_.get_read, key);
   ++reader_.gets;
   Value value = co_await load_value(key, found);
   std::optional<PinnedValue> result;
@@ -338,6 +345,7 @@ bool PartitionCore::try_get_into(std::string_view key, const View* view, std::sp
                                  GetIntoOptions options, std::optional<std::size_t>& size, Reader& reader) const {
   require_open();
   check_key(key);
+  STORE_PROBE(get_start, key.data(), key.size());
   const Found found = find(key, view, reader.cache_hits);
   const bool has_part = found.kind == Found::Kind::run && options.offset < found.run.length && !into.empty();
   if (found.kind == Found::Kind::missing || has_part) {
@@ -350,6 +358,7 @@ bool PartitionCore::try_get_into(std::string_view key, const View* view, std::sp
     copy_part(found.bytes, options.offset, into);
   }
   ++reader.gets;
+  STORE_PROBE(get_done, key.data());
   return true;
 }
 
@@ -358,7 +367,7 @@ monterey::Task<std::optional<std::size_t>> PartitionCore::get_into(std::string_v
                                                                    Found found) {
   require_open();
   const ReadHold hold(*this, view);
-  const Timed timed(counters_.get_read);
+  const TimedGet timed(counters_.get_read, key);
   ++reader_.gets;
   if (found.kind == Found::Kind::missing) {
     const PageCache::Pin leaf = co_await find_leaf(cache_, key, found.at, monterey::IoClass::foreground);

@@ -3,6 +3,7 @@
 #include <store/snapshot.hpp>
 #include <utility>
 
+#include "store/base/probes.hpp"
 #include "store/partition/scan_core.hpp"
 #include "store/partition/snapshot_core.hpp"
 
@@ -27,6 +28,11 @@ PartitionCore& core_of(ReadSource source) {
 
 SnapshotCore::SnapshotCore(std::shared_ptr<PartitionCore> partition)
     : partition_(std::move(partition)), view_(partition_->add_snapshot_view()) {}
+
+SnapshotCore::~SnapshotCore() {
+  STORE_PROBE(snapshot_end, partition_.get(), view_->at.value);
+  partition_->remove_view(view_);
+}
 
 bool GetOperation::try_now() {
   PartitionCore& core = core_of(source_);

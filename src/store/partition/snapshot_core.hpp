@@ -14,7 +14,7 @@ class SnapshotCore : public std::enable_shared_from_this<SnapshotCore> {
   explicit SnapshotCore(std::shared_ptr<PartitionCore> partition);
   SnapshotCore(const SnapshotCore&) = delete;
   SnapshotCore& operator=(const SnapshotCore&) = delete;
-  ~SnapshotCore() { partition_->remove_view(view_); }
+  ~SnapshotCore();
 
   const std::shared_ptr<PartitionCore>& partition() const { return partition_; }
   ViewList::iterator view() const { return view_; }

@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <monterey/time.hpp>
 #include <store/latency_histogram.hpp>
+#include <string_view>
+
+#include "store/base/probes.hpp"
 
 namespace store::detail {
 
@@ -18,6 +21,44 @@ class Timed {
  private:
   LatencyHistogram& into_;
   const monterey::TimePoint begin_;
+};
+
+// The same, of a get that has to read; the step before it has said get_start.
+class TimedGet {
+ public:
+  TimedGet(LatencyHistogram& into, std::string_view key) noexcept : timed_(into), key_(key.data()) {}
+  TimedGet(const TimedGet&) = delete;
+  TimedGet& operator=(const TimedGet&) = delete;
+  ~TimedGet() { STORE_PROBE(get_done, key_); }
+
+ private:
+  const Timed timed_;
+  const char* const key_;
+};
+
+// … of a put that has to wait.
+class TimedPut {
+ public:
+  TimedPut(LatencyHistogram& into, std::string_view key) noexcept : timed_(into), key_(key.data()) {}
+  TimedPut(const TimedPut&) = delete;
+  TimedPut& operator=(const TimedPut&) = delete;
+  ~TimedPut() { STORE_PROBE(put_done, key_); }
+
+ private:
+  const Timed timed_;
+  const char* const key_;
+};
+
+// … of a sync, all of it.
+class TimedSync {
+ public:
+  explicit TimedSync(LatencyHistogram& into) noexcept : timed_(into) { STORE_PROBE(sync_start, this); }
+  TimedSync(const TimedSync&) = delete;
+  TimedSync& operator=(const TimedSync&) = delete;
+  ~TimedSync() { STORE_PROBE(sync_done, this); }
+
+ private:
+  const Timed timed_;
 };
 
 // Takes the time of one in kOneIn steps: two looks at the clock cost a third of a cached get. A prime, which a workload does not keep step with.

@@ -7,6 +7,7 @@
 #include <store/error.hpp>
 
 #include "store/base/assert.hpp"
+#include "store/base/probes.hpp"
 #include "store/partition/limits.hpp"
 #include "store/partition/partition_core.hpp"
 #include "store/tree/overflow_io.hpp"
@@ -311,7 +312,10 @@ monterey::Task<bool> PartitionCore::make_log_room(std::size_t bytes) {
 // --- the verbs ---
 
 bool PartitionCore::try_put(std::string_view key, std::optional<std::string_view> value) {
-  return put_timing_.run(counters_.put_buffered, [&] { return place(key, value); });
+  STORE_PROBE(put_start, key.data(), key.size());
+  const bool done = put_timing_.run(counters_.put_buffered, [&] { return place(key, value); });
+  if (done) STORE_PROBE(put_done, key.data());
+  return done;
 }
 
 bool PartitionCore::place(std::string_view key, std::optional<std::string_view> value, LogTicket* ticket) {
@@ -341,7 +345,7 @@ bool PartitionCore::place(std::string_view key, std::optional<std::string_view> 
 
 monterey::Task<> PartitionCore::put(std::string_view key, std::optional<std::string_view> value) {
   const auto self = shared_from_this();
-  const Timed timed(counters_.put_waited);
+  const TimedPut timed(counters_.put_waited, key);
   if (waits_for_log()) {
     const monterey::Gate::Holder inside = operations_.hold();
     LogTicket ticket;
