@@ -67,9 +67,9 @@ struct Stats {
   std::uint64_t flush_writes = 0;  // device writes of the flushes; pages / writes is the mean write size
   // How long operations took, by the core's clock (docs/metrics.md). Those that failed are included, but for flushes. A get is a get, contains, get_pinned or get_into, a put a put
   // or an erase; get_many, compare_and_put and batches are in none of them.
-  LatencyHistogram get_cached;    // gets that read nothing from the device, one in 61 of them
+  LatencyHistogram get_cached;    // gets that read nothing from the device, one in 251 of them
   LatencyHistogram get_read;      // all others, from when they begin to read
-  LatencyHistogram put_buffered;  // puts that waited for nothing, one in 61 of them
+  LatencyHistogram put_buffered;  // puts that waited for nothing, one in 251 of them
   LatencyHistogram put_waited;    // all others, from when they begin to wait: for the log under per_op, for room
   LatencyHistogram flush;         // from the first step of a merge to its commit; as many as `flushes`
   LatencyHistogram sync;          // calls of sync()

@@ -61,10 +61,10 @@ class TimedSync {
   const Timed timed_;
 };
 
-// Takes the time of one in kOneIn steps: two looks at the clock cost a third of a cached get. A prime, which a workload does not keep step with.
+// Takes the time of one in kOneIn steps: two looks at the clock cost half of a cached get. A prime, which a workload does not keep step with.
 class SampledTiming {
  public:
-  static constexpr std::uint32_t kOneIn = 61;
+  static constexpr std::uint32_t kOneIn = 251;
 
   // Makes a step, which returns whether it did all the work; one that did not is not counted.
   template <class Step>

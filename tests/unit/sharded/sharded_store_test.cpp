@@ -83,7 +83,7 @@ TEST(ShardedStore, EachShardTimesItsGetsWhereverTheyComeFrom) {
   auto disks = std::make_shared<MemShards>(3);
   run(options, [&]() -> Task<> {
     auto db = co_await ShardedStore::create(disks, options);
-    constexpr int kKeys = 10;  // some of each shard
+    constexpr int kKeys = 6;  // some of each shard
     co_await put_all(db, 0, kKeys, "v");
     const auto before = co_await db.stats();
     for (const ShardStats& shard : before.shards) EXPECT_GT(shard.stats->puts, 0u) << shard.name;
