@@ -1,7 +1,6 @@
 // backup and salvage: a store from a store.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <memory>
@@ -83,7 +82,7 @@ monterey::Task<> open_damaged(const SalvageCommand& command, Damaged& damaged) {
   if (command.log) damaged.log = co_await open_device(*command.log, how);
 }
 
-void tell(const std::string& damage) { fmt::print(stderr, "store: {}\n", damage); }
+void tell(const std::string& damage) { print_message(damage); }
 
 ExitCode print_salvaged(const SalvageReport& report) {
   Output output;

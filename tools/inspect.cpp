@@ -1,7 +1,6 @@
 // create and check.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <optional>
 #include <string>
 
@@ -29,9 +28,9 @@ monterey::Task<ExitCode> check(const CheckCommand& command, Db& db, std::optiona
     output.write(fmt::format("{{\"ok\": {}, \"pages\": {}, \"entries\": {}, \"errors\": {}}}\n", report.ok,
                              report.pages, report.entries, json_array(report.errors)));
   } else {
-    for (const std::string& error : report.errors) fmt::print(stderr, "store: {}\n", error);
+    for (const std::string& error : report.errors) print_message(error);
     output.write(fmt::format("{}: {} pages, {} entries\n", report.ok ? "ok" : "damaged", report.pages, report.entries));
-    for (const std::string& note : stats.open_notes) fmt::print(stderr, "store: {}\n", note);
+    for (const std::string& note : stats.open_notes) print_message(note);
   }
   output.finish();
   co_return report.ok ? ExitCode::done : ExitCode::negative;

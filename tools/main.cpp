@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <functional>
 #include <limits>
@@ -18,6 +17,7 @@
 
 #include "tools/commands.hpp"
 #include "tools/manual.hpp"
+#include "tools/output.hpp"
 
 namespace store::tool {
 namespace {
@@ -532,10 +532,11 @@ class Program {
 
 int main(int argc, char** argv) {
   using store::tool::ExitCode;
+  store::tool::guard_standard_streams();
   try {
     return static_cast<int>(store::tool::Program().run(argc, argv));
   } catch (const std::exception& error) {
-    fmt::print(stderr, "store: {}\n", error.what());
+    store::tool::print_message(error.what());
     return static_cast<int>(ExitCode::failed);
   }
 }

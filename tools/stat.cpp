@@ -1,7 +1,6 @@
 // stat.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -71,7 +70,7 @@ std::string as_text(const Stats& stats, const BlockDevice& device) {
 void print(const std::string& text, const std::vector<std::string>& notes) {
   Output output;
   output.write(text);
-  for (const std::string& note : notes) fmt::print(stderr, "store: {}\n", note);
+  for (const std::string& note : notes) print_message(note);
   output.finish();
 }
 

@@ -1,6 +1,7 @@
 """create, put, get, del, scan, stat and check of the program `store`, and how they fail."""
 import json
 import os
+import resource
 import subprocess
 
 from harness import DONE, FAILED, NEGATIVE, TOOL, USAGE, Case, main
@@ -234,6 +235,65 @@ class Failures(Case):
             done = subprocess.run([TOOL, "dump", self.db], stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, FAILED)
         self.assertIn(b"No space left", done.stderr)
+
+    def refused(self, word, *arguments, **how):
+        """Runs the program with `preexec_fn` and the like; it must say a word of why not."""
+        done = subprocess.run([TOOL, *arguments], capture_output=True, timeout=60, **how)
+        self.assertEqual(done.returncode, FAILED, f"{arguments}: {done.stderr}")
+        self.assertTrue(done.stderr.startswith(b"store: "), done.stderr)
+        self.assertIn(word.encode(), done.stderr, arguments)
+
+    def test_a_limit_on_the_size_of_files(self):
+        """What ulimit -f does, which is a signal unless a program says otherwise."""
+        self.run_store("load", self.db, stdin=b"kept\tyes\n")
+        limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))}
+        rows = self.write("rows", b"".join(b"%06d\t%s\n" % (i, b"v" * 500) for i in range(20000)))
+        self.refused("File too large", "load", self.db, rows, **limited)
+        self.refused("File too large", "load", self.db + "2", rows, "--sorted", **limited)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["rows", "test.store"])
+        with open(rows, "r+b") as output:
+            output.seek(0, os.SEEK_END)
+            done = subprocess.run([TOOL, "dump", self.db], stdout=output, stderr=subprocess.PIPE, **limited)
+        self.assertEqual((done.returncode, done.stderr), (FAILED, b"store: cannot write to standard output: File too large\n"))
+        self.assertEqual(self.run_store("get", self.db, "kept")[0], b"yes")
+        self.check_clean()
+
+    def run_without(self, streams, *arguments):
+        """Runs the program with some of its standard streams closed; returns how it ended and what it said on the others."""
+        def close():
+            for number in streams:
+                os.close(number)
+        done = subprocess.run([TOOL, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=close,
+                              timeout=60)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    def test_closed_streams(self):
+        """A file that is opened gets the lowest free number: the store must not get that of a stream that is written to."""
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        for command in (["compact"], ["stat"], ["dump"], ["check"]):
+            for streams in ((1,), (0, 1)):
+                code, _, message = self.run_without(streams, command[0], self.db)
+                self.assertEqual(code, FAILED, command)
+                self.assertIn("store: cannot write to standard output: Bad file descriptor", message)
+            self.assertEqual(self.run_without((0, 1, 2), command[0], self.db)[0], FAILED)
+        self.assertEqual(self.run_without((0, 1, 2), "put", self.db, "b", "2")[0], DONE)
+        self.assertEqual(self.run_without((2,), "put", self.db, "k" * 2000, "2")[0], FAILED)
+        code, _, message = self.run_without((0,), "load", self.db)
+        self.assertEqual(code, FAILED)
+        self.assertIn("standard input", message)
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\nb\t2\n")
+        self.check_clean()
+
+    def test_a_pipe_that_nobody_reads(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        for command in ("dump", "stat", "check", "compact"):
+            reading, writing = os.pipe()
+            os.close(reading)
+            done = subprocess.run([TOOL, command, self.db], stdout=writing, stderr=subprocess.PIPE, timeout=60)
+            os.close(writing)
+            self.assertEqual(done.returncode, FAILED, command)
+            self.assertIn(b"store: cannot write to standard output: Broken pipe", done.stderr)
+        self.check_clean()
 
     def test_silent_in_a_pipe(self):
         out, message = self.run_store("load", self.db, stdin=b"a\t1\n" * 1000)
