@@ -56,6 +56,7 @@ struct LoadCommand {
   Format format = Format::tsv;
   bool partial = false;
   bool sorted = false;
+  bool json = false;
 };
 
 struct DumpCommand {
@@ -63,10 +64,41 @@ struct DumpCommand {
   Format format = Format::tsv;
 };
 
+struct InfoCommand {
+  SessionOptions session;
+  bool json = false;
+};
+
 struct StatCommand {
   SessionOptions session;
   bool json = false;
   bool prometheus = false;
+  std::optional<double> watch_seconds;                              // again and again, so long apart
+  std::uint64_t count = std::numeric_limits<std::uint64_t>::max();  // of --watch
+};
+
+struct SnapshotsCommand {
+  SessionOptions session;
+  bool json = false;
+};
+
+struct PagesCommand {
+  SessionOptions session;
+  bool json = false;
+  bool list = false;  // each page, not only the counts
+};
+
+struct PageCommand {
+  SessionOptions session;
+  std::uint64_t page = 0;
+  bool json = false;
+};
+
+struct WalCommand {
+  SessionOptions session;
+  std::optional<std::string> log;  // the file of a log device
+  bool json = false;
+  bool list = false;  // each record's entries
 };
 
 struct CheckCommand {
@@ -81,6 +113,7 @@ struct BackupCommand {
   bool overwrite = false;
   std::optional<std::uint64_t> since;
   bool incremental = false;  // since what the target says
+  bool json = false;
 };
 
 struct SalvageCommand {
@@ -88,6 +121,7 @@ struct SalvageCommand {
   std::string target;
   std::optional<std::string> log;  // the file of a log device
   bool overwrite = false;
+  bool json = false;
 };
 
 struct CompactCommand {
@@ -98,6 +132,7 @@ struct CompactCommand {
 
 struct ReshardCommand {
   SessionOptions session;
+  bool json = false;
 };
 
 struct DevicesCommand {
@@ -128,6 +163,9 @@ struct BenchCommand {
 // Whether `store bench` knows a workload of this name.
 bool is_bench_workload(const std::string& name);
 
+// stat --watch. Requires: watch_seconds.
+ExitCode watch(const StatCommand&);
+
 ExitCode run(const CreateCommand&);
 ExitCode run(const PutCommand&);
 ExitCode run(const GetCommand&);
@@ -135,7 +173,12 @@ ExitCode run(const DelCommand&);
 ExitCode run(const ScanCommand&);
 ExitCode run(const LoadCommand&);
 ExitCode run(const DumpCommand&);
+ExitCode run(const InfoCommand&);
 ExitCode run(const StatCommand&);
+ExitCode run(const SnapshotsCommand&);
+ExitCode run(const PagesCommand&);
+ExitCode run(const PageCommand&);
+ExitCode run(const WalCommand&);
 ExitCode run(const CheckCommand&);
 ExitCode run(const BackupCommand&);
 ExitCode run(const SalvageCommand&);

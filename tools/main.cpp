@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <functional>
 #include <limits>
@@ -16,112 +17,12 @@
 #include <vector>
 
 #include "tools/commands.hpp"
+#include "tools/help.hpp"
 #include "tools/manual.hpp"
 #include "tools/output.hpp"
 
 namespace store::tool {
 namespace {
-
-constexpr const char* kFooter = R"(`store --device PATH COMMAND ...` is the same as `store COMMAND PATH ...`.
-
-PATH may also be a sharded store, a directory that `store create PATH --shards N` makes: then the shards are spread over as many
-cores as there are. `store reshard` divides one anew.
-
-Examples:
-  store create app.db
-  store create app --shards 4
-  store put app.db greeting "hello, world"
-  store get app.db greeting
-  store scan app.db --prefix user: --limit 10
-  mdb_dump old.lmdb | store load app.db --format mdb
-  store dump app.db --format jsonl > app.jsonl
-  store check app.db && store stat app.db --json
-  store --device /dev/ng0n1 stat
-
-Exit codes:
-  0  done
-  1  the key is not there, or check or salvage found damage
-  2  wrong usage
-  3  bad input, an I/O error, or an error of the store
-
-Results go to standard output; messages go to standard error as "store: what happened".
-`store COMMAND --help` says more about a command.)";
-
-constexpr const char* kCreateFooter =
-    R"(With --shards or --split the store is a sharded one: a directory with a file for each shard, which is new or empty. Shard i is
-on core i modulo the number of cores that a program opens it with. With --shards alone the hash of a key says to which shard it
-belongs. With --split keys before the first one given belong to the first shard, those from it on to the second, and so on.
-`store reshard` changes that.
-
-Examples:
-  store create app.db
-  store create app --shards 4
-  store create app --split g --split p)";
-
-constexpr const char* kFormats = R"(
-Formats:
-  tsv    a line each: key, tab, value; \t \n \r \\ and \xHH stand for the bytes that would be misread
-  jsonl  a line each: {"key": "...", "value": "..."}; what is not UTF-8 as "key_base64", "value_base64"
-  mdb    the portable text of mdb_dump and mdb_load)";
-
-constexpr const char* kLoadFooter =
-    R"(All input is read and checked before the first record is stored, so a malformed line leaves the store as it was.
-A pipe is copied to a temporary file beside the store, or in its directory, meanwhile. With --partial nothing is checked ahead and nothing is
-copied: what stands before a malformed line is stored, and the command ends with 3. Of several records with one key the
-last stays. After a crash the same load, run again, completes.
-
-With --sorted a store is filled that is empty or not there yet: full pages are written one after the other, and one commit ends
-it. So the input is read once, a pipe is not copied, and an error, a crash or a record out of order leaves nothing of it. Keys
-ascend as unsigned bytes (as `store dump`, mdb_dump and `LC_ALL=C sort` have them), each once.
-
---shards and --split are for a store that is not there yet, as in `store create`; one that is there must be made up so.
-
-Examples:
-  store load app.db records.tsv
-  store dump old.db | store load new.db --sorted
-  mdb_dump old.lmdb | store load app.db --format mdb
-  store dump app.db | store load app --shards 4
-)";
-
-constexpr const char* kBackupFooter =
-    R"(The copy is a store of its own, packed, and holds all that the store does, what is in its log alone included. The store is
-only read. Damage in it ends the backup with an error and leaves no copy: `store salvage` skips damage.
-
-With --incremental an older copy of the store, which was not written to since, becomes a new one in a single step, at the cost of
-what has changed; --since says of which generation it must be. `store stat` says of which it is. Generation 0 means that no
-increment can follow: a crash had left writes in the log alone. Any command that writes merges them.
-
-The copy of a sharded store is one, in a directory, with all shards as of the same moment. An increment of it that is cut off leaves
-no copy that opens until it was run again; its shards have generations of their own, so --since is not for it.
-
-Examples:
-  store backup app.db app.backup
-  store backup app.db app.backup --incremental)";
-
-constexpr const char* kReshardFooter =
-    R"(Copies all entries into new files in the same directory, which then take the place of the old ones in one step: there must be
-room for both meanwhile. Nobody else may have the store open. A crash leaves it as it was, or divided anew; the same command, run
-again, completes, and removes what was left over. Without --split keys are routed by their hash.
-
-Examples:
-  store reshard app.db --shards 8
-  store reshard app.db --split h --split q)";
-
-constexpr const char* kSalvageFooter =
-    R"(Reads the newest commit page by page, leaves out what is damaged, and applies the log behind it as far as it is whole. Where a
-branch is damaged, or no meta page is good, all blocks of the file are searched for leaves of the keys in question, and the
-newest are taken; if the store's bitmaps are damaged too, entries that were erased may come back. Nothing is taken that its
-checksum does not vouch for. The damaged file is only read. A program may have made the store with its log on a device of its own:
-name that with --log, or what it has beyond the last commit is left out.
-
-Of a sharded store each shard is salvaged, into a new one that is divided as it is. If its manifest cannot be read either, salvage its
-files one by one.
-
-Each place that could not be read is told on standard error, with the page and the keys that it may have held. Ends with 1 if there
-is any.
-
-Example:
-  store salvage app.db rescued.db)";
 
 const std::map<std::string, Format> kFormatNames{{"tsv", Format::tsv}, {"jsonl", Format::jsonl}, {"mdb", Format::mdb}};
 
@@ -163,44 +64,45 @@ const std::map<std::string, WalMode> kWalModes{
 
 constexpr std::uint64_t kMostBenchRecords = 10'000'000'000;
 
-constexpr const char* kBenchFooter =
-    R"(Workloads:
-  fillseq, fillrandom   put every record once, into an empty store, in order or not
-  fillsync              a thousandth of the records at random, each durable when it is put
-  overwrite             put records at random
-  deleterandom          erase keys at random
-  readrandom            get records at random; multireadrandom by get_many
-  readmissing           get keys that are not there
-  readseq, readreverse  scan everything
-  seekrandom            go to a key at random and read one entry
-  readwhilewriting      readrandom, while one more task overwrites
-
-The store is opened anew and read once before each. The flush behind writes is counted. Latencies are those of single operations, or
-of batches.
-
-Examples:
-  store bench /tmp/bench.db --benchmarks fillrandom,readrandom --num 1000000 --depth 32
-  store bench /tmp/bench --shards 4 --depth 128)";
-
 void add_window(CLI::App& command, Window& window) {
   add_count(command, "--first-block", window.first_block,
             "Of a namespace: where the store begins, in blocks of 4096 bytes");
   add_count(command, "--blocks", window.blocks, "Of a namespace: how many blocks it has; to the end when left out");
 }
 
-// Declares the options that every command has, and those of commands that write.
-void add_common(CLI::App& command, SessionOptions& options, bool writes) {
+// What a command does with the store it is given.
+enum class Takes : std::uint8_t { device, reads, writes };
+
+// Declares the options of all commands that do so.
+void add_common(CLI::App& command, SessionOptions& options, Takes takes) {
   command
       .add_option("path", options.path,
                   "The store: a file, the directory of a sharded one, or the character device of an NVMe namespace")
       ->required();
   add_window(command, options.window);
+  if (takes == Takes::device) return;
   add_size(command, "--cache", options.cache_bytes, "Memory for cached pages, of all shards together, like 64M")
       .default_str("16M");
-  if (!writes) return;
+  if (takes == Takes::reads) return;
   add_size(command, "--capacity", options.capacity_bytes,
            "Let this command grow the file it writes to this size at most, like 10G, each shard to its part of it; not "
            "remembered");
+}
+
+CLI::Option* add_json(CLI::App& command, bool& json, const char* description = "As one JSON object") {
+  return command.add_flag("--json", json, description);
+}
+
+// Of --watch, which may stand alone. Errors: CLI::ValidationError.
+double seconds_of(const std::string& text) {
+  if (text.empty()) return 1;
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (!is_number || !(seconds >= 0.01 && seconds <= 86400)) {
+    throw CLI::ValidationError("--watch", fmt::format("{} is no number of seconds from 0.01 to 86400", text));
+  }
+  return seconds;
 }
 
 CLI::Option* add_shards(CLI::App& command, std::optional<std::uint64_t>& shards) {
@@ -275,6 +177,7 @@ class Program {
     declare_scan();
     declare_transfer();
     declare_inspect();
+    declare_pages();
     declare_copies();
     declare_devices();
     declare_bench();
@@ -294,15 +197,15 @@ class Program {
  private:
   // Adds a subcommand that runs `options` when it is chosen.
   template <class Command>
-  CLI::App& add(const char* name, const char* description, Command& options, bool writes) {
+  CLI::App& add(const char* name, const char* description, Command& options, Takes takes) {
     CLI::App& command = *app_.add_subcommand(name, description);
-    add_common(command, options.session, writes);
+    add_common(command, options.session, takes);
     command.callback([this, &options] { chosen_ = [&options] { return tool::run(options); }; });
     return command;
   }
 
   void declare_create() {
-    CLI::App& command = add("create", "Make an empty store", create_, true);
+    CLI::App& command = add("create", "Make an empty store", create_, Takes::writes);
     command.add_flag("--overwrite", create_.overwrite,
                      "Replace what the file holds, a store included, or a sharded store");
     add_layout(command, create_.session.layout);
@@ -310,20 +213,20 @@ class Program {
   }
 
   void declare_records() {
-    CLI::App& put = add("put", "Store a value under a key", put_, true);
+    CLI::App& put = add("put", "Store a value under a key", put_, Takes::writes);
     put.add_option("key", put_.key, "1 to 1024 bytes")->required();
     put.add_option("value", put_.value, "Up to 1 GiB; read from standard input when left out");
     add_escaped(put, put_.escaped);
     put.footer("Examples:\n  store put app.db greeting hello\n  store put app.db logo < logo.png");
 
-    CLI::App& get = add("get", "Print the value of a key, its bytes and nothing else", get_, false);
+    CLI::App& get = add("get", "Print the value of a key, its bytes and nothing else", get_, Takes::reads);
     get.add_option("key", get_.key)->required();
     add_escaped(get, get_.escaped);
     get.footer(
         "On a terminal a newline follows. Ends with 1 when the key is not there.\n\nExample:\n"
         "  store get app.db logo > logo.png");
 
-    CLI::App& del = add("del", "Remove a key, or all keys of a range", del_, true);
+    CLI::App& del = add("del", "Remove a key, or all keys of a range", del_, Takes::writes);
     CLI::Option* key = del.add_option("key", del_.key);
     CLI::Option* range =
         del.add_option("--range", del_.range, "All keys from FROM on that are before TO; an empty TO is no end");
@@ -339,7 +242,7 @@ class Program {
   }
 
   void declare_scan() {
-    CLI::App& command = add("scan", "Print the entries of a range in key order", scan_, false);
+    CLI::App& command = add("scan", "Print the entries of a range in key order", scan_, Takes::reads);
     CLI::Option* from = command.add_option("--from", scan_.from, "First key of the range");
     CLI::Option* to = command.add_option("--to", scan_.to, "First key after the range");
     command.add_option("--prefix", scan_.prefix, "Only keys that begin so")->excludes(from)->excludes(to);
@@ -353,7 +256,8 @@ class Program {
   }
 
   void declare_transfer() {
-    CLI::App& load = add("load", "Put all records of a file or pipe; makes the store if there is none", load_, true);
+    CLI::App& load =
+        add("load", "Put all records of a file or pipe; makes the store if there is none", load_, Takes::writes);
     load.add_option("input", load_.input, "The file; standard input when left out or -");
     CLI::Option* partial =
         load.add_flag("--partial", load_.partial, "Store while reading; what stands before a malformed line stays");
@@ -362,9 +266,10 @@ class Program {
         ->excludes(partial);
     add_layout(load, load_.session.layout);
     add_format(load, load_.format);
+    add_json(load, load_.json, "Say how much was loaded, as one JSON object");
     load.footer(std::string(kLoadFooter) + kFormats);
 
-    CLI::App& dump = add("dump", "Print all entries in key order, for `store load` or mdb_load", dump_, false);
+    CLI::App& dump = add("dump", "Print all entries in key order, for `store load` or mdb_load", dump_, Takes::reads);
     add_format(dump, dump_.format);
     dump.footer(std::string("Examples:\n  store dump app.db > app.tsv\n"
                             "  store dump app.db --format mdb | mdb_load new.lmdb\n") +
@@ -372,15 +277,25 @@ class Program {
   }
 
   void declare_inspect() {
-    CLI::App& stat = add("stat", "Print what the store holds and uses", stat_, false);
-    CLI::Option* json = stat.add_flag("--json", stat_.json, "As one JSON object");
+    CLI::App& stat = add("stat", "Print what the store holds and uses", stat_, Takes::reads);
+    CLI::Option* json = add_json(stat, stat_.json);
     stat.add_flag("--prometheus", stat_.prometheus, "As the text that Prometheus reads, of each shard")->excludes(json);
-    stat.footer(
-        "Of a sharded store the totals of all shards, of height and generation the largest, and then each shard.\n\n"
-        "Example:\n  store stat app.db --json");
+    const auto watch = [this](const std::string& text) { stat_.watch_seconds = seconds_of(text); };
+    CLI::Option* interval =
+        stat.add_option_function<std::string>("--watch", watch, "Again and again, every second or every SECONDS")
+            ->expected(0, 1)
+            ->option_text("[SECONDS]");
+    stat.get_option("--prometheus")->excludes(interval);
+    add_count(stat, "--count", stat_.count, "Of --watch: stop after so many lines");
+    stat.get_option("--count")->needs(interval);
+    stat.footer(kStatFooter);
 
-    CLI::App& check = add("check", "Verify every page, every checksum and the free space", check_, false);
-    check.add_flag("--json", check_.json, "As one JSON object");
+    CLI::App& snapshots = add("snapshots", "Tell which snapshots of the store there are", snapshots_, Takes::reads);
+    add_json(snapshots, snapshots_.json, "As a JSON array");
+    snapshots.footer(kSnapshotsFooter);
+
+    CLI::App& check = add("check", "Verify every page, every checksum and the free space", check_, Takes::reads);
+    add_json(check, check_.json);
     add_count(check, "--max-errors", check_.max_errors, "Stop after so many findings");
     check.footer(
         "Findings go to standard error, a line each, which begins with the shard's name if there are several. Ends "
@@ -388,17 +303,41 @@ class Program {
         "1 when there are any.\n\nExample:\n"
         "  store check app.db");
 
-    CLI::App& compact =
-        add("compact", "Make the file, or the files of all shards, as small as what they hold", compact_, true);
-    compact.add_flag("--json", compact_.json, "As one JSON object");
+    CLI::App& compact = add("compact", "Make the file, or the files of all shards, as small as what they hold",
+                            compact_, Takes::writes);
+    add_json(compact, compact_.json);
     add_size(compact, "--max-bytes", compact_.max_bytes, "Stop when about so much was moved, like 100M");
     compact.footer(
         "Works by small commits and may be stopped at any time; another run goes on.\n\nExamples:\n"
         "  store compact app.db\n  store compact app.db --max-bytes 100M");
   }
 
+  void declare_pages() {
+    CLI::App& info = add("info", "Print what the store is, without opening it", info_, Takes::device);
+    add_json(info, info_.json);
+    info.footer(kInfoFooter);
+
+    CLI::App& pages = add("pages", "Count the pages of each kind, and how full they are", pages_, Takes::device);
+    pages.add_flag("--list", pages_.list, "Each page, too");
+    add_json(pages, pages_.json);
+    pages.footer(kPagesFooter);
+
+    CLI::App& page = add("page", "Print one page, decoded", page_, Takes::device);
+    page.add_option("number", page_.page, "Of the page: a block of 4096 bytes, from 0")
+        ->required()
+        ->check(CLI::Validator(check_count, ""));
+    add_json(page, page_.json);
+    page.footer(kPageFooter);
+
+    CLI::App& wal = add("wal", "Print what the log holds", wal_, Takes::device);
+    wal.add_flag("--list", wal_.list, "Each change, too");
+    wal.add_option("--log", wal_.log, "The log device of a store that has one")->option_text("FILE");
+    add_json(wal, wal_.json);
+    wal.footer(kWalFooter);
+  }
+
   void declare_copies() {
-    CLI::App& backup = add("backup", "Copy a store into another file, or directory, packed", backup_, false);
+    CLI::App& backup = add("backup", "Copy a store into another file, or directory, packed", backup_, Takes::reads);
     backup.add_option("target", backup_.target, "The file, or directory, of the copy, or a namespace, all of it")
         ->required();
     CLI::Option* overwrite =
@@ -409,24 +348,28 @@ class Program {
     backup.add_flag("--incremental", backup_.incremental, "The same, of whichever generation it is")
         ->excludes(overwrite)
         ->excludes(since);
+    add_json(backup, backup_.json);
     backup.footer(kBackupFooter);
 
-    CLI::App& salvage = add("salvage", "Put what can be read of a damaged store into a new one", salvage_, true);
+    CLI::App& salvage =
+        add("salvage", "Put what can be read of a damaged store into a new one", salvage_, Takes::writes);
     salvage
         .add_option("target", salvage_.target, "The file, or directory, of the new store, or a namespace, all of it")
         ->required();
     salvage.add_flag("--overwrite", salvage_.overwrite, "Replace what that file holds, a store included");
     salvage.add_option("--log", salvage_.log, "The log device of a store that has one")->option_text("FILE");
+    add_json(salvage, salvage_.json);
     salvage.footer(kSalvageFooter);
 
-    CLI::App& reshard = add("reshard", "Divide a sharded store anew", reshard_, false);
+    CLI::App& reshard = add("reshard", "Divide a sharded store anew", reshard_, Takes::reads);
     add_layout(reshard, reshard_.session.layout);
+    add_json(reshard, reshard_.json);
     reshard.footer(kReshardFooter);
   }
 
   void declare_devices() {
     CLI::App& command = *app_.add_subcommand("devices", "List the NVMe namespaces of this machine and what is on them");
-    command.add_flag("--json", devices_.json, "As a JSON array of objects");
+    add_json(command, devices_.json, "As a JSON array of objects");
     command.callback([this] { chosen_ = [this] { return tool::run(devices_); }; });
     command.footer("Example:\n  store devices");
   }
@@ -471,7 +414,7 @@ class Program {
                   "Use the store that is in the file or directory already, and write to it; it stays")
         ->excludes(shards);
     command.add_flag("--keep", bench_.keep, "Leave the store");
-    command.add_flag("--json", bench_.json, "As a JSON array of objects");
+    add_json(command, bench_.json, "As a JSON array of objects");
     command.callback([this] { chosen_ = [this] { return tool::run(bench_); }; });
     command.footer(kBenchFooter);
   }
@@ -515,7 +458,12 @@ class Program {
   ScanCommand scan_;
   LoadCommand load_;
   DumpCommand dump_;
+  InfoCommand info_;
   StatCommand stat_;
+  SnapshotsCommand snapshots_;
+  PagesCommand pages_;
+  PageCommand page_;
+  WalCommand wal_;
   CheckCommand check_;
   BackupCommand backup_;
   SalvageCommand salvage_;

@@ -55,7 +55,8 @@ ExitCode run(const ReshardCommand& command) {
   cluster_for({command.session.path}).cores(cores).buffers(buffers).init(start).run();
   progress.finish(copied);
   Output output;
-  output.write(fmt::format("ok: {} shards, {} entries copied\n", after.shards, copied));
+  output.write(command.json ? fmt::format("{{\"shards\": {}, \"entries_copied\": {}}}\n", after.shards, copied)
+                            : fmt::format("ok: {} shards, {} entries copied\n", after.shards, copied));
   output.finish();
   return ExitCode::done;
 }

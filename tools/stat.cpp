@@ -151,6 +151,7 @@ monterey::Task<ExitCode> stat(const StatCommand& command, ShardedStore& db) {
 }  // namespace
 
 ExitCode run(const StatCommand& command) {
+  if (command.watch_seconds) return watch(command);
   const Work work{.on_file = [&](Partition& db, const BlockDevice& device) { return stat(command, db, device); },
                   .on_shards = [&](ShardedStore& db) { return stat(command, db); }};
   return with_store(command.session, Access::read, work);

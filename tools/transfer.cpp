@@ -84,10 +84,17 @@ void check_input(Input& input, Format format) {
   input.rewind();
 }
 
+void print_loaded(const LoadCommand& command, std::uint64_t records, const Input& input) {
+  if (!command.json) return;
+  Output output;
+  output.write(fmt::format("{{\"records\": {}, \"input_bytes\": {}}}\n", records, input.position()));
+  output.finish();
+}
+
 template <class Db>
-monterey::Task<ExitCode> load(Db& db, Input& input, Format format) {
+monterey::Task<ExitCode> load(const LoadCommand& command, Db& db, Input& input) {
   Progress progress("load", Unit::bytes, input.size());
-  const std::unique_ptr<Reader> reader = make_reader(format, input);
+  const std::unique_ptr<Reader> reader = make_reader(command.format, input);
   std::string key;
   std::string value;
   std::optional<Error> stopped;
@@ -100,13 +107,16 @@ monterey::Task<ExitCode> load(Db& db, Input& input, Format format) {
       return false;
     }
   };
+  std::uint64_t records = 0;
   while (next()) {
     co_await db.put(key, value);
+    ++records;
     progress.at(input.position());
   }
   co_await db.flush();
   if (stopped) throw *stopped;
   progress.finish(input.position());
+  print_loaded(command, records, input);
   co_return ExitCode::done;
 }
 
@@ -164,8 +174,9 @@ monterey::Task<ExitCode> load_sorted(const LoadCommand& command, Db& db, Input& 
   }
   Progress progress("load", Unit::bytes, input.size());
   SortedRecords records(input, command.format, progress);
-  co_await db.bulk_load(records);
+  const std::uint64_t loaded = co_await db.bulk_load(records);
   progress.finish(input.position());
+  print_loaded(command, loaded, input);
   co_return ExitCode::done;
 }
 
@@ -241,7 +252,7 @@ ExitCode run(const LoadCommand& command) {
   if (command.sorted) return run_sorted(command);
   Input input(command.input, command.session.path, command.partial ? Input::Passes::once : Input::Passes::twice);
   if (!command.partial) check_input(input, command.format);
-  const Work work = for_any([&](auto& db) { return load(db, input, command.format); });
+  const Work work = for_any([&](auto& db) { return load(command, db, input); });
   SessionOptions session = command.session;
   session.write_buffer_bytes = kLoadBufferBytes;
   return with_store(session, Access::open_or_create, work);

@@ -99,6 +99,13 @@ class Backup(Copies):
         self.assertFalse(os.path.exists(self.target + "x"))
         self.run_store("backup", self.db, self.target, "--incremental", "--overwrite", expect=USAGE)
 
+    def test_json(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        report = json.loads(self.run_store("backup", self.db, self.target, "--json")[0])
+        self.assertEqual(report["generations"], [json.loads(self.run_store("info", self.target, "--json")[0])["copy_of_generation"]])
+        self.assertEqual(report["bytes_written"] % BLOCK, 0)
+        self.assertGreater(report["bytes"], 0)
+
     def test_damage_ends_it_and_leaves_no_file(self):
         self.run_store("load", self.db, stdin=b"".join(b"%06d\tvalue\n" % i for i in range(20000)))
         self.damage(self.pages(LEAF)[5])
@@ -178,9 +185,19 @@ class Salvage(Copies):
         found, _ = self.salvage()
         self.assertGreater(len(found), len(self.before) // 3)
 
+    def test_json(self):
+        page = random.Random(SEED).choice(self.pages(LEAF))
+        self.damage(page)
+        out, message = self.run_store("salvage", self.db, self.target, "--json", expect=NEGATIVE)
+        report = json.loads(out)
+        self.assertEqual((report["entries"], report["entries_counted"]), (len(self.dump(self.target)), len(self.before)))
+        self.assertEqual((message, len(report["damage"])), ("", 1))
+        self.assertIn(f"page {page}: ", report["damage"][0])
+
     def test_what_is_no_store(self):
         path = self.write("other", b"just some text\n" * 4000)
         self.assertIn("neither a meta page nor a leaf", self.run_store("salvage", path, self.target, expect=FAILED)[1])
+        self.assertFalse(os.path.exists(self.target))
         self.run_store("salvage", path + "x", self.target, "--overwrite", expect=FAILED)
 
     def test_never_writes_what_it_reads(self):
@@ -211,7 +228,7 @@ class Salvage(Copies):
         self.assertIn("which was not given", message)
         self.assertEqual(len(self.dump(self.target)), 10)
         self.run_store("salvage", other, self.target, "--overwrite", "--log", log)
-        self.assertEqual(len(self.dump(self.target)), 20)
+        self.assertEqual(len(self.dump(self.target)), 19)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,21 @@
 """create, put, get, del, scan, stat and check of the program `store`, and how they fail."""
+import ctypes
 import json
 import os
 import resource
 import subprocess
 
 from harness import DONE, FAILED, NEGATIVE, TOOL, USAGE, Case, main
+
+
+def without_override():
+    """Of root: leaves it the rights that the modes of its files give, when the next program starts."""
+    if os.geteuid() == 0:
+        capbset_drop, dac_override, dac_read_search = 24, 1, 2
+        libc = ctypes.CDLL(None, use_errno=True)
+        for capability in (dac_override, dac_read_search):
+            if libc.prctl(capbset_drop, capability, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Records(Case):
@@ -170,7 +181,9 @@ class Failures(Case):
     def test_help(self):
         out = self.run_store("--help")[0].decode()
         self.assertIn("Exit codes:", out)
-        for command in ("create", "put", "get", "del", "scan", "load", "dump", "stat", "check", "compact", "backup", "salvage"):
+        commands = self.run_store("manual", "list")[0].decode().split()
+        self.assertTrue({"info", "pages", "page", "wal", "snapshots", "stat"} <= set(commands))
+        for command in commands:
             self.assertIn(command, out)
             self.assertIn("Example", self.run_store(command, "--help")[0].decode())
 
@@ -211,13 +224,76 @@ class Failures(Case):
         self.assertEqual(holder.returncode, DONE)
         self.run_store("put", self.db, "b", "2")
 
-    def test_read_only_file(self):
-        self.run_store("create", self.db)
-        self.run_store("put", self.db, "a", "1")
+    def refused(self, word, *arguments, **how):
+        """Runs the program with `preexec_fn` and the like; it must say a word of why not."""
+        done = subprocess.run([TOOL, *arguments], capture_output=True, timeout=60, **how)
+        self.assertEqual(done.returncode, FAILED, f"{arguments}: {done.stderr}")
+        self.assertTrue(done.stderr.startswith(b"store: "), done.stderr)
+        self.assertIn(word.encode(), done.stderr, arguments)
+
+    def test_missing_rights(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        rows = self.write("rows", b"b\t2\n")
+        plain = {"preexec_fn": without_override}
         os.chmod(self.db, 0o400)
-        self.assertEqual(self.run_store("get", self.db, "a")[0], b"1")
-        if os.geteuid() != 0:
-            self.run_store("put", self.db, "a", "2", expect=FAILED)
+        self.assertEqual(subprocess.run([TOOL, "get", self.db, "a"], capture_output=True, **plain).stdout, b"1")
+        for command in (["put", self.db, "a", "2"], ["compact", self.db], ["load", self.db, rows], ["create", self.db, "--overwrite"]):
+            self.refused("may only be read", *command, **plain)
+        os.chmod(self.db, 0)
+        for command in (["get", self.db, "a"], ["put", self.db, "a", "2"], ["info", self.db], ["page", self.db, "0"],
+                        ["stat", self.db, "--watch"], ["salvage", self.db, self.db + "2"]):
+            self.refused("Permission denied", *command, **plain)
+        os.chmod(self.db, 0o600)
+        os.chmod(rows, 0)
+        self.refused("Permission denied", "load", self.db, rows, **plain)
+        os.chmod(self.folder, 0o500)
+        try:
+            for command in (["create", self.db + "2"], ["backup", self.db, self.db + "2"], ["create", self.db + "2", "--shards", "2"]):
+                self.refused("Permission denied", *command, **plain)
+            self.refused("temporary file", "load", self.db, **plain, input=b"b\t2\n")
+        finally:
+            os.chmod(self.folder, 0o700)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["rows", "test.store"])
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\n")
+        self.check_clean()
+
+    def test_a_limit_on_the_size_of_files(self):
+        """What ulimit -f does, which is a signal unless a program says otherwise."""
+        self.run_store("load", self.db, stdin=b"kept\tyes\n")
+        limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))}
+        rows = self.write("rows", b"".join(b"%06d\t%s\n" % (i, b"v" * 500) for i in range(20000)))
+        self.refused("File too large", "load", self.db, rows, **limited)
+        self.refused("File too large", "load", self.db + "2", rows, "--sorted", **limited)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["rows", "test.store"])
+        with open(rows, "r+b") as output:
+            output.seek(0, os.SEEK_END)
+            done = subprocess.run([TOOL, "dump", self.db], stdout=output, stderr=subprocess.PIPE, **limited)
+        self.assertEqual((done.returncode, done.stderr), (FAILED, b"store: cannot write to standard output: File too large\n"))
+        self.assertEqual(self.run_store("get", self.db, "kept")[0], b"yes")
+        self.check_clean()
+
+    def test_paths_that_are_something_else(self):
+        self.run_store("load", self.db, stdin=b"a\t1\n")
+        pipe = os.path.join(self.folder, "pipe")
+        os.mkfifo(pipe)
+        loop = os.path.join(self.folder, "loop")
+        os.symlink("loop", loop)
+        empty = self.write("empty", b"")
+        for path, word in ((pipe, "neither a"), (loop, "symbolic links"), (self.folder, "a directory"), (self.db + "/x", "Not a directory"),
+                           ("n" * 5000, "name too long"), ("", "no such file"), (self.folder + "/none/x", "no such file"),
+                           ("/dev/null", "not a namespace"), (empty, "")):
+            for command in (["get", path, "a"], ["put", path, "a", "1"], ["info", path], ["pages", path], ["page", path, "0"], ["wal", path],
+                            ["stat", path], ["check", path], ["dump", path], ["compact", path], ["snapshots", path],
+                            ["backup", path, self.db + "2"], ["salvage", path, self.db + "2"], ["reshard", path, "--shards", "2"]):
+                message = self.run_store(*command, expect=FAILED)[1]
+                if command[0] in ("get", "info", "page"):
+                    self.assertRegex(message, f"(?i){word}", command)
+        for target in (self.folder, pipe, self.db + "/x", self.folder + "/none/x"):
+            self.run_store("backup", self.db, target, expect=FAILED)
+            self.run_store("create", target, expect=FAILED)
+        self.assertIn("Is a directory", self.run_store("load", self.db, self.folder, expect=FAILED)[1])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["empty", "loop", "pipe", "test.store"])
+        self.assertEqual(self.run_store("dump", self.db)[0], b"a\t1\n")
 
     def test_full(self):
         self.run_store("create", self.db)
@@ -236,28 +312,6 @@ class Failures(Case):
         self.assertEqual(done.returncode, FAILED)
         self.assertIn(b"No space left", done.stderr)
 
-    def refused(self, word, *arguments, **how):
-        """Runs the program with `preexec_fn` and the like; it must say a word of why not."""
-        done = subprocess.run([TOOL, *arguments], capture_output=True, timeout=60, **how)
-        self.assertEqual(done.returncode, FAILED, f"{arguments}: {done.stderr}")
-        self.assertTrue(done.stderr.startswith(b"store: "), done.stderr)
-        self.assertIn(word.encode(), done.stderr, arguments)
-
-    def test_a_limit_on_the_size_of_files(self):
-        """What ulimit -f does, which is a signal unless a program says otherwise."""
-        self.run_store("load", self.db, stdin=b"kept\tyes\n")
-        limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))}
-        rows = self.write("rows", b"".join(b"%06d\t%s\n" % (i, b"v" * 500) for i in range(20000)))
-        self.refused("File too large", "load", self.db, rows, **limited)
-        self.refused("File too large", "load", self.db + "2", rows, "--sorted", **limited)
-        self.assertEqual(sorted(os.listdir(self.folder)), ["rows", "test.store"])
-        with open(rows, "r+b") as output:
-            output.seek(0, os.SEEK_END)
-            done = subprocess.run([TOOL, "dump", self.db], stdout=output, stderr=subprocess.PIPE, **limited)
-        self.assertEqual((done.returncode, done.stderr), (FAILED, b"store: cannot write to standard output: File too large\n"))
-        self.assertEqual(self.run_store("get", self.db, "kept")[0], b"yes")
-        self.check_clean()
-
     def run_without(self, streams, *arguments):
         """Runs the program with some of its standard streams closed; returns how it ended and what it said on the others."""
         def close():
@@ -270,7 +324,7 @@ class Failures(Case):
     def test_closed_streams(self):
         """A file that is opened gets the lowest free number: the store must not get that of a stream that is written to."""
         self.run_store("load", self.db, stdin=b"a\t1\n")
-        for command in (["compact"], ["stat"], ["dump"], ["check"]):
+        for command in (["compact"], ["stat"], ["dump"], ["check"], ["info"]):
             for streams in ((1,), (0, 1)):
                 code, _, message = self.run_without(streams, command[0], self.db)
                 self.assertEqual(code, FAILED, command)

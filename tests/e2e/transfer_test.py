@@ -1,4 +1,5 @@
 """load and dump of the program `store`: every format there and back, LMDB's tools on the other side, malformed input."""
+import json
 import os
 import pty
 import random
@@ -106,6 +107,13 @@ class Formats(Case):
         self.run_store("load", self.db, stdin=b"")
         self.assertEqual(self.run_store("dump", self.db)[0], b"")
         self.check_clean()
+
+
+    def test_summary(self):
+        for form in ([], ["--partial"], ["--sorted"]):
+            target = os.path.join(self.folder, "-".join(["summary"] + form))
+            out = json.loads(self.run_store("load", target, "--json", *form, stdin=b"a\t1\nb\t2\n")[0])
+            self.assertEqual(out, {"records": 2, "input_bytes": 8})
 
 
 class Malformed(Case):

@@ -205,6 +205,11 @@ Manifest decode_manifest(std::span<const std::byte> slot, const std::string& dev
   return manifest;
 }
 
+std::string shard_file_name(unsigned shard, std::uint32_t epoch) {
+  const std::string suffix = epoch == 0 ? std::string() : fmt::format(".{}", epoch);
+  return fmt::format("shard-{:04}{}", shard, suffix);
+}
+
 monterey::Task<std::optional<Manifest>> read_manifest(BlockDevice& device) {
   std::optional<Manifest> newest;
   std::exception_ptr error;

@@ -37,6 +37,9 @@ struct Manifest {
 
 inline constexpr std::uint64_t kManifestBlocks = 1024;  // of the device: both slots
 
+// The name of a shard's file in the store's directory.
+std::string shard_file_name(unsigned shard, std::uint32_t epoch);
+
 // The text of a manifest within one slot. Decoding takes any bytes. Errors of decode: unsupported_format, corruption.
 std::vector<std::byte> encode_manifest(const Manifest& manifest);
 Manifest decode_manifest(std::span<const std::byte> slot, const std::string& device);

@@ -59,8 +59,7 @@ class ShardFiles final : public ShardDevices {
 
  private:
   std::string path_of(ShardPlace place) const {
-    const std::string epoch = place.epoch == 0 ? std::string() : fmt::format(".{}", place.epoch);
-    return fmt::format("{}/shard-{:04}{}", directory_, place.shard, epoch);
+    return directory_ + '/' + detail::shard_file_name(place.shard, place.epoch);
   }
 
   Task<> sync_parent() const {

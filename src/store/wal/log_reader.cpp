@@ -106,6 +106,7 @@ monterey::Task<bool> LogReader::next_group() {
     co_return false;
   }
   require_not_ahead(group);
+  group_ = group;
   incarnation_ = group.incarnation;
   group_begin_ = position_;
   position_ = {Lsn(group.lsn.value + group_span_bytes(group.bytes)), group.crc};

@@ -41,6 +41,10 @@ class LogReader {
   monterey::Task<bool> next_group();
   // The records that the current group completes, valid until the next call.
   std::span<const std::span<const std::byte>> records() const noexcept { return records_; }
+  // The header of the current group. Requires: next_group() has returned true.
+  const LogGroup& group() const noexcept { return group_; }
+  // Why nothing continues the log at position(), once next_group() has returned false.
+  const std::string& stop() const noexcept { return stop_; }
   // Where the current group begins, and where the log goes on behind it.
   LogPosition group_begin() const noexcept { return group_begin_; }
   LogPosition position() const noexcept { return position_; }
@@ -67,6 +71,7 @@ class LogReader {
   Lsn buffer_begin_;
   std::size_t buffer_bytes_ = 0;
 
+  LogGroup group_;
   LogPosition position_;
   LogPosition group_begin_;
   LogPosition records_begin_;
