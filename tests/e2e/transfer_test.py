@@ -184,26 +184,81 @@ class Malformed(Case):
         self.assertFalse(os.path.exists(self.db))
 
 
+def lmdb_records(count):
+    """Records that LMDB takes, too: any byte, keys of 1 to 511 bytes, values from none to some on pages of their own."""
+    generator = random.Random(SEED)
+    records = {}
+    while len(records) < count:
+        key = generator.randbytes(generator.choice((1, 3, 8, 8, 16, 16, 16, 40, 200, 511)))
+        kind = generator.random()
+        bytes_most = 0 if kind < 0.1 else 120 if kind < 0.98 else 9000 if kind < 0.9998 else 200000
+        records[key] = generator.randbytes(generator.randint(0, bytes_most))
+    return records
+
+
 class Lmdb(Case):
-    def lmdb(self, name, content, *flags):
+    def lmdb(self, name, text, *flags):
         path = os.path.join(self.folder, name)
-        os.mkdir(path)
-        subprocess.run(["mdb_load", *flags, path], input=content, check=True)
+        os.makedirs(path, exist_ok=True)
+        with open(text, "rb") as file:
+            subprocess.run(["mdb_load", *flags, path], stdin=file, check=True, stderr=subprocess.DEVNULL)
         return path
 
+    def written(self, name, *command):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            subprocess.run(command, check=True, stdout=file)
+        return path
+
+    def same_data(self, one, other):
+        """Whether two dumps are the same behind their headers; returns the lines."""
+        lines = 0
+        with open(one, "rb") as a, open(other, "rb") as b:
+            for file in (a, b):
+                while file.readline() != b"HEADER=END\n":
+                    pass
+            for line in a:
+                self.assertEqual(line, b.readline())
+                lines += 1
+            self.assertEqual(b.readline(), b"")
+        return lines
+
     def there_and_back(self, records, *flags):
-        first = self.lmdb("first", mdb_text(records))
-        dumped = subprocess.run(["mdb_dump", *flags, first], check=True, capture_output=True).stdout
-        self.run_store("load", self.db, "--format", "mdb", stdin=dumped)
+        """LMDB, a store, LMDB, and a store again: what each dumps is the same."""
+        first = self.lmdb("first", self.write("text", mdb_text(records)))
+        dumped = self.written("first.txt", "mdb_dump", *flags, first)
+        self.run_store("load", self.db, dumped, "--format", "mdb")
         self.check_clean()
-        second = self.lmdb("second", self.run_store("dump", self.db, "--format", "mdb")[0])
-        again = subprocess.run(["mdb_dump", *flags, second], check=True, capture_output=True).stdout
-        self.assertEqual(again[again.index(b"HEADER=END"):], dumped[dumped.index(b"HEADER=END"):])
-        self.assertEqual(again.count(b"\n "), 2 * len(records))
+        stored = self.written("stored.txt", TOOL, "dump", self.db, "--format", "mdb")
+        second = self.lmdb("second", stored)
+        again = self.written("second.txt", "mdb_dump", *flags, second)
+        self.assertEqual(self.same_data(dumped, again), 2 * len(records) + 1)
+        other = os.path.join(self.folder, "other.store")
+        self.run_store("load", other, again, "--format", "mdb", "--sorted")
+        self.same_data(stored, self.written("other.txt", TOOL, "dump", other, "--format", "mdb"))
+        if not flags:
+            self.same_data(dumped, stored)
 
     def test_hex(self):
-        self.there_and_back({key: value for key, value in random_records(random.Random(SEED), 3000).items()
-                             if len(key) <= 511})
+        self.there_and_back(lmdb_records(int(os.environ.get("STORE_TRANSFER_RECORDS") or 50000)))
+
+    def test_what_a_store_cannot_keep(self):
+        """Databases of LMDB's own, as its tools dump them."""
+        header = b"VERSION=3\nformat=bytevalue\ntype=btree\nmapsize=1048576\n"
+        data = b"HEADER=END\n 61\n 31\n 61\n 32\nDATA=END\n"
+        several = self.lmdb("several", self.write("text", header + b"dupsort=1\n" + data))
+        named = self.lmdb("named", self.write("text", header + data.replace(b" 61\n 31\n", b"")), "-s", "plain")
+        for path, flags, words in ((several, [], ["DUPSORT", "duplicates=1"]), (named, ["-a"], ["named database", "database=plain"]),
+                                   (named, ["-s", "plain"], ["named database", "database=plain"])):
+            dumped = subprocess.run(["mdb_dump", *flags, path], check=True, capture_output=True).stdout
+            for form in ([], ["--partial"], ["--sorted"]):
+                message = self.run_store("load", self.db, "--format", "mdb", *form, stdin=dumped, expect=FAILED)[1]
+                self.assertRegex(message, r"line [0-9]+\b")
+                for word in words:
+                    self.assertIn(word, message)
+        self.run_store("load", self.db, stdin=b"old\tstays\n")
+        self.run_store("load", self.db, "--format", "mdb", stdin=dumped, expect=FAILED)
+        self.assertEqual(self.run_store("dump", self.db)[0], b"old\tstays\n")
 
     def test_print(self):
         # mdb_dump -p of LMDB 0.9 does not escape backslashes, so that its output says nothing sure about them.
