@@ -262,7 +262,7 @@ class Failures(Case):
         self.run_store("load", self.db, stdin=b"kept\tyes\n")
         limited = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))}
         rows = self.write("rows", b"".join(b"%06d\t%s\n" % (i, b"v" * 500) for i in range(20000)))
-        self.refused("File too large", "load", self.db, rows, **limited)
+        self.refused("no space left", "load", self.db, rows, **limited)
         self.refused("File too large", "load", self.db + "2", rows, "--sorted", **limited)
         self.assertEqual(sorted(os.listdir(self.folder)), ["rows", "test.store"])
         with open(rows, "r+b") as output:
@@ -279,8 +279,8 @@ class Failures(Case):
         loop = os.path.join(self.folder, "loop")
         os.symlink("loop", loop)
         empty = self.write("empty", b"")
-        for path, word in ((pipe, "neither a"), (loop, "symbolic links"), (self.folder, "a directory"), (self.db + "/x", "Not a directory"),
-                           ("n" * 5000, "name too long"), ("", "no such file"), (self.folder + "/none/x", "no such file"),
+        for path, word in ((pipe, "neither a"), (loop, "symbolic link"), (self.folder, "a directory"), (self.db + "/x", "Not a directory"),
+                           ("n" * 5000, "name too long"), ("", "is empty"), (self.folder + "/none/x", "no such file"),
                            ("/dev/null", "not a namespace"), (empty, "")):
             for command in (["get", path, "a"], ["put", path, "a", "1"], ["info", path], ["pages", path], ["page", path, "0"], ["wal", path],
                             ["stat", path], ["check", path], ["dump", path], ["compact", path], ["snapshots", path],
