@@ -51,6 +51,13 @@ class BigReaderLock {
   }
   void unlock_shared(std::size_t slot) noexcept { slots_[slot].taken.store(false, std::memory_order_release); }
 
+  // Where the calling thread begins to look for a slot: another one for each of the first kSlots threads.
+  static std::size_t home_slot() noexcept {
+    static std::atomic<std::size_t> threads{0};
+    static thread_local const std::size_t home = threads.fetch_add(1, std::memory_order_relaxed) % kSlots;
+    return home;
+  }
+
   // Of the owner. pass(): lets those in who wait.
   void lock_as_owner() noexcept;
   void pass() noexcept;
@@ -77,13 +84,6 @@ class BigReaderLock {
     }
     return kSlots;
   }
-  // Where the calling thread begins to look: one for each of the first kSlots threads.
-  static std::size_t home_slot() noexcept {
-    static std::atomic<std::size_t> threads{0};
-    static thread_local const std::size_t home = threads.fetch_add(1, std::memory_order_relaxed) % kSlots;
-    return home;
-  }
-
   std::array<Slot, kSlots> slots_;
   alignas(64) std::atomic<bool> excluding_{false};  // readers read it always, and it is written seldom
   alignas(64) pthread_mutex_t mutex_ = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;

@@ -20,7 +20,7 @@
 
 namespace store::capi {
 
-using DbTable = HandleTable<Store, store_db, 0xd1>;
+using DbTable = HandleTable<Store, store_db, 0xd1, detail::BigReaderLock::kSlots>;
 using BatchTable = HandleTable<WriteBatch, store_batch, 0xb2>;
 using SnapshotTable = HandleTable<StoreSnapshot, store_snapshot, 0xa3>;
 using ScanTable = HandleTable<StoreScan, store_scan, 0xc4>;

@@ -2,12 +2,12 @@
 // never freed, so that looking at one is always allowed; whether the handle is alive is what the slot says.
 //
 //  handle: generation << 32 | kTag << 24 | index of the slot
-//  state:  generation << 32 | how many calls use the object
 //
 // Invariants:
 //  * A generation that is odd is alive. Closing adds one, the next handle of the slot another, so that a closed handle is known as such
 //    until the slot has been used 2^31 times.
-//  * Who closes takes the object when no call uses it any more, and none can begin to.
+//  * A call counts itself before it looks at the generation, and who closes changes the generation before he looks at the counts: he takes the
+//    object when no call uses it any more, and none can begin to. (Both in the one order of seq_cst.)
 //  * Nothing locks: a process may fork at any time, and its child can go on.
 #pragma once
 
@@ -23,17 +23,24 @@
 #include <string>
 #include <utility>
 
+#include "store/blocking/big_reader_lock.hpp"
+
 namespace store::capi {
 
-// `T` is the object and `Handle` the type of the C API that stands for it; kTag, 1 to 255, is another one for each table.
-template <class T, class Handle, std::uint64_t kTag>
+// `T` is the object and `Handle` the type of the C API that stands for it; kTag, 1 to 255, is another one for each table. With kCounts above one the
+// threads that use an object at once count on cache lines of their own.
+template <class T, class Handle, std::uint64_t kTag, std::size_t kCounts = 1>
 class HandleTable {
+  struct alignas(kCounts > 1 ? 64 : alignof(std::uint32_t)) Count {
+    std::atomic<std::uint32_t> calls{0};  // that use the object
+  };
   // On a cache line of its own: threads that use different objects do not meet.
   struct alignas(64) Slot {
-    std::atomic<std::uint64_t> state{0};
-    T* object = nullptr;
+    std::atomic<std::uint32_t> generation{0};
     pid_t owner = 0;  // process that made the object
+    T* object = nullptr;
     std::atomic<std::uint32_t> next_free{0};
+    std::array<Count, kCounts> counts;
   };
 
  public:
@@ -46,9 +53,9 @@ class HandleTable {
     Slot& slot = at(index);
     slot.object = object.release();
     slot.owner = ::getpid();
-    const std::uint64_t generation = (slot.state.load(std::memory_order_relaxed) >> 32) + 1;
-    slot.state.store(generation << 32, std::memory_order_release);
-    return std::bit_cast<Handle*>(generation << 32 | kTag << 24 | index);
+    const std::uint32_t generation = slot.generation.load(std::memory_order_relaxed) + 1;
+    slot.generation.store(generation, std::memory_order_release);
+    return std::bit_cast<Handle*>(std::uint64_t{generation} << 32 | kTag << 24 | index);
   }
 
   enum class Sharing { many_threads, one_thread };
@@ -56,45 +63,58 @@ class HandleTable {
   // Uses the object while it lives. Errors: invalid_argument for what is no handle, and with one_thread while another call uses it; closed.
   class Use {
    public:
-    Use(HandleTable& table, Handle* handle, Sharing sharing = Sharing::many_threads) : slot_(table.find(handle)) {
-      std::uint64_t state = slot_.state.load(std::memory_order_relaxed);
-      do {
-        table.require_alive(state, handle);
-        if (sharing == Sharing::one_thread && count_of(state) != 0) [[unlikely]] {
+    Use(HandleTable& table, Handle* handle, Sharing sharing = Sharing::many_threads)
+        : slot_(table.find(handle)), calls_(slot_.counts[place_of_thread()].calls), generation_(generation_of(handle)) {
+      static_assert(kCounts == 1 || kCounts == detail::BigReaderLock::kSlots);
+      const bool in_use = calls_.fetch_add(1, std::memory_order_seq_cst) != 0;
+      try {
+        table.require_alive(slot_.generation.load(std::memory_order_seq_cst), handle);
+        if (sharing == Sharing::one_thread && in_use) [[unlikely]] {
           throw Error(Errc::invalid_argument, std::string("the ") + table.kind_ +
                                                   " is in use by another call; it belongs to one thread at a time");
         }
-      } while (!slot_.state.compare_exchange_weak(state, state + 1, std::memory_order_acquire));
-      generation_ = state >> 32;
+      } catch (...) {
+        end();
+        throw;
+      }
     }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
-    ~Use() {
-      const std::uint64_t before = slot_.state.fetch_sub(1, std::memory_order_release);
-      if (before >> 32 != generation_) [[unlikely]]
-        slot_.state.notify_all();  // somebody closes it
-    }
+    ~Use() { end(); }
 
     T& operator*() const noexcept { return *slot_.object; }
     T* operator->() const noexcept { return slot_.object; }
 
    private:
+    void end() noexcept {
+      calls_.fetch_sub(1, std::memory_order_seq_cst);
+      // Slots and their counts are never freed, so that this may be looked at although somebody has closed the handle meanwhile.
+      if (slot_.generation.load(std::memory_order_seq_cst) != generation_) [[unlikely]]
+        calls_.notify_all();
+    }
+    static std::size_t place_of_thread() noexcept {
+      if constexpr (kCounts > 1) return detail::BigReaderLock::home_slot();
+      return 0;
+    }
+
     Slot& slot_;
-    std::uint64_t generation_;
+    std::atomic<std::uint32_t>& calls_;
+    const std::uint32_t generation_;
   };
 
   // Closes the handle, waits for the calls that use the object, and hands it over: null in a child of fork() that was made during such a call,
   // which never ends there. Errors: as Use.
   std::unique_ptr<T> remove(Handle* handle) {
     Slot& slot = find(handle);
-    std::uint64_t state = slot.state.load(std::memory_order_relaxed);
+    std::uint32_t generation = slot.generation.load(std::memory_order_relaxed);
     do {
-      require_alive(state, handle);
-    } while (!slot.state.compare_exchange_weak(state, state + kOneGeneration, std::memory_order_relaxed));
-    for (state = slot.state.load(std::memory_order_acquire); count_of(state) != 0;
-         state = slot.state.load(std::memory_order_acquire)) {
-      if (slot.owner != ::getpid()) return nullptr;
-      slot.state.wait(state, std::memory_order_acquire);
+      require_alive(generation, handle);
+    } while (!slot.generation.compare_exchange_weak(generation, generation + 1, std::memory_order_seq_cst));
+    for (Count& count : slot.counts) {
+      while (const std::uint32_t calls = count.calls.load(std::memory_order_seq_cst)) {
+        if (slot.owner != ::getpid()) return nullptr;
+        count.calls.wait(calls, std::memory_order_seq_cst);
+      }
     }
     std::unique_ptr<T> object(std::exchange(slot.object, nullptr));
     give_back(static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(handle) & kIndexMask));
@@ -103,7 +123,6 @@ class HandleTable {
 
  private:
   static_assert(sizeof(Handle*) == sizeof(std::uint64_t) && kTag >= 1 && kTag < 256);
-  static constexpr std::uint64_t kOneGeneration = std::uint64_t{1} << 32;
   static constexpr std::uint64_t kIndexMask = (1u << 24) - 1;
   static constexpr std::uint32_t kFirstChunk = 64;  // slots; each chunk has twice as many as the one before
   static constexpr std::size_t kChunks = 18;        // 64 * (2^18 - 1) slots
@@ -131,9 +150,11 @@ class HandleTable {
     return at(index);
   }
 
-  void require_alive(std::uint64_t state, Handle* handle) const {
-    const auto generation = static_cast<std::uint32_t>(state >> 32);
-    const auto wanted = static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(handle) >> 32);
+  static std::uint32_t generation_of(Handle* handle) noexcept {
+    return static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(handle) >> 32);
+  }
+  void require_alive(std::uint32_t generation, Handle* handle) const {
+    const std::uint32_t wanted = generation_of(handle);
     if (generation == wanted) [[likely]]
       return;
     if (wanted > generation) throw_no_handle(handle);
