@@ -36,13 +36,13 @@ struct StoreOptions {
   bool create = true;                // makes the store if there is none
 };
 
-class AsyncStore;
 class Store;
 class StoreSnapshot;
 
 namespace detail {
 class StoreCore;
 class StoreScanCore;
+struct StoreAccess;
 }  // namespace detail
 
 // A walk over a range of entries in key order, as of its start. As a range: `for (const StoreScan::Entry& entry : db.scan("a"))`, once.
@@ -178,7 +178,7 @@ class Store {
   void close();
 
  private:
-  friend class AsyncStore;
+  friend struct detail::StoreAccess;
   explicit Store(std::shared_ptr<detail::StoreCore> core);
   std::uint64_t bulk_load_from(detail::AnyBulkSource& source);
   detail::StoreCore& core() const;

@@ -242,9 +242,9 @@ std::size_t CompletionQueue::run() {
 }
 
 AsyncStore::AsyncStore(const Store& store)
-    : core_(std::make_shared<detail::AsyncCore>(store.core().shared_from_this(), nullptr)) {}
+    : core_(std::make_shared<detail::AsyncCore>(detail::StoreAccess::core(store).shared_from_this(), nullptr)) {}
 AsyncStore::AsyncStore(const Store& store, CompletionQueue& queue)
-    : core_(std::make_shared<detail::AsyncCore>(store.core().shared_from_this(), queue.list_)) {}
+    : core_(std::make_shared<detail::AsyncCore>(detail::StoreAccess::core(store).shared_from_this(), queue.list_)) {}
 
 void AsyncStore::start_get(std::string key, std::unique_ptr<detail::CompletionOf<std::optional<std::string>>> done) {
   const auto look_up = [&](const detail::PartitionCore& partition, detail::Reader& reader) {

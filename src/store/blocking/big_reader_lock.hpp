@@ -53,8 +53,11 @@ class BigReaderLock {
 
   // Where the calling thread begins to look for a slot: another one for each of the first kSlots threads.
   static std::size_t home_slot() noexcept {
-    static std::atomic<std::size_t> threads{0};
-    static thread_local const std::size_t home = threads.fetch_add(1, std::memory_order_relaxed) % kSlots;
+    static constinit std::atomic<std::size_t> threads{0};
+    static constinit thread_local std::size_t home =
+        kSlots;  // which asks for no guard, as its own initialisation would
+    if (home == kSlots) [[unlikely]]
+      home = threads.fetch_add(1, std::memory_order_relaxed) % kSlots;
     return home;
   }
 

@@ -164,4 +164,9 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
   };
 };
 
+// The way from a handle to what is behind it. Errors: closed for one that was moved from.
+struct StoreAccess {
+  static StoreCore& core(const Store& store) { return store.core(); }
+};
+
 }  // namespace store::detail

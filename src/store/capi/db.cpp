@@ -1,9 +1,9 @@
 // The calls on a store.
-#include <array>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "store/blocking/store_core.hpp"
 #include "store/capi/call.hpp"
 #include "store/capi/options.hpp"
 #include "store/capi/read.hpp"
@@ -40,16 +40,17 @@ Store open(const char* path, const store_options* given) {
   return flag_of(options.read_only, "read_only") ? Store::open_read_only(path, how) : Store::open(path, how);
 }
 
-constexpr std::size_t kSmallBytes = 1024;  // larger values have to be read from the device
-
-// As get(), with a copy less of what is small and in memory.
-store_code get_small(const Store& store, std::string_view key, void** value, std::size_t* value_len) {
-  std::array<std::byte, kSmallBytes> bytes;  // not set: it costs as much as the copy
-  const auto found = store.try_get_into(key, bytes);
-  if (!found || found->value_or(0) > bytes.size()) return get(store, key, value, value_len);
-  if (!*found) return STORE_KEY_NOT_FOUND;
-  *value = copy_for_caller({reinterpret_cast<const char*>(bytes.data()), **found});
-  *value_len = **found;
+// As get(), but what is in memory is copied once, into the caller's buffer.
+store_code get_copied_once(const Store& store, std::string_view key, void** value, std::size_t* value_len) {
+  std::optional<std::string_view> bytes;
+  const auto copy = [&](const detail::PartitionCore& partition, detail::Reader& reader) {
+    if (!partition.try_view(key, nullptr, bytes, reader)) return false;
+    if (bytes) *value = copy_for_caller(*bytes);
+    return true;
+  };
+  if (!detail::StoreAccess::core(store).read(nullptr, copy)) return get(store, key, value, value_len);
+  if (!bytes) return STORE_KEY_NOT_FOUND;
+  *value_len = bytes->size();
   return STORE_OK;
 }
 
@@ -98,7 +99,7 @@ store_code store_get(store_db* db, const void* key, std::size_t key_len, void** 
     require_out(value, "value");
     require_out(value_len, "value_len");
     const DbTable::Use use(dbs, db);
-    return get_small(*use, bytes_of(key, key_len, "key"), value, value_len);
+    return get_copied_once(*use, bytes_of(key, key_len, "key"), value, value_len);
   });
 }
 

@@ -161,6 +161,8 @@ class PartitionCore : public std::enable_shared_from_this<PartitionCore> {
   // Whether several threads may look up what `view` shows at once, each with a Reader of its own, by what is const below: while nobody does
   // anything else here, and what was written last is in its place.
   bool may_read_together(const View* view) const;
+  // What is viewed is for who copies it in this step.
+  bool try_view(std::string_view key, const View* view, std::optional<std::string_view>& result, Reader& reader) const;
   bool try_get(std::string_view key, const View* view, std::optional<std::string>& result, Reader& reader) const;
   bool try_contains(std::string_view key, const View* view, bool& result, Reader& reader) const;
   bool try_get_into(std::string_view key, const View* view, std::span<std::byte> into, GetIntoOptions options,

@@ -246,8 +246,8 @@ PinnedValue PartitionCore::pin_value(Value value) {
   return pin_value(value.bytes, std::move(value.leaf));
 }
 
-bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result,
-                            Reader& reader) const {
+bool PartitionCore::try_view(std::string_view key, const View* view, std::optional<std::string_view>& result,
+                             Reader& reader) const {
   require_open();
   check_key(key);
   STORE_PROBE(get_start, key.data(), key.size());
@@ -256,9 +256,17 @@ bool PartitionCore::try_get(std::string_view key, const View* view, std::optiona
     reader.missed = found;
     return false;
   }
-  if (found.kind == Found::Kind::bytes) result.emplace(found.bytes);
+  if (found.kind == Found::Kind::bytes) result = found.bytes;
   ++reader.gets;
   STORE_PROBE(get_done, key.data());
+  return true;
+}
+
+bool PartitionCore::try_get(std::string_view key, const View* view, std::optional<std::string>& result,
+                            Reader& reader) const {
+  std::optional<std::string_view> bytes;
+  if (!try_view(key, view, bytes, reader)) return false;
+  if (bytes) result.emplace(*bytes);
   return true;
 }
 
