@@ -44,7 +44,8 @@ std::span<const LatencyFigure> latency_figures() noexcept;
 
 // Stats of a store, or of one shard of several.
 struct MetricSource {
-  std::string labels;  // name="value" pairs with commas in between; may be empty. metric_label() makes one
+  std::string
+      labels;  // name="value" pairs with commas in between, other ones for each source; empty for a single one. metric_label() makes one
   Stats stats;
 };
 

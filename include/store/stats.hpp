@@ -65,7 +65,7 @@ struct Stats {
   std::uint64_t flush_pages_read = 0;
   std::uint64_t flush_pages_written = 0;
   std::uint64_t flush_writes = 0;  // device writes of the flushes; pages / writes is the mean write size
-  // How long operations took, by the core's clock (docs/metrics.md). Those that failed are included, but for flushes. A get is a get, contains, get_pinned or get_into, a put a put
+  // How long operations took, by the core's clock (docs/metrics.md). Of those that waited, failures are included, but for flushes. A get is a get, contains, get_pinned or get_into, a put a put
   // or an erase; get_many, compare_and_put and batches are in none of them.
   LatencyHistogram get_cached;    // gets that read nothing from the device, one in 251 of them
   LatencyHistogram get_read;      // all others, from when they begin to read

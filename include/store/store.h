@@ -138,7 +138,7 @@ STORE_API store_code store_compare_and_put(store_db* db, const void* key, size_t
 /* Gives the next entry of a bulk load, and returns a store_code: STORE_OK with its key and value, which must stay as they are until the next call; STORE_END behind the last; or
  * an error, which ends the load. It runs on the store's own thread, where all other calls on the store wait for it: it must not wait for
  * them. Of the calls of this header it may make those that take no handle and those on batches; the others are STORE_ERROR_INVALID_ARGUMENT
- * there, or wait for I/O. It is not called again after anything but STORE_OK. */
+ * there, or wait for I/O. It must return: no exception, no longjmp(). It is not called again after anything but STORE_OK. */
 typedef int (*store_source_fn)(void* context, const void** key, size_t* key_len, const void** value, size_t* value_len);
 /* Fills an empty store with the entries of a source, whose keys must ascend: one sequential write, durable when the call returns. `entries`, how
  * many there were, may be NULL. Errors: the source's own; invalid_argument for a store that is not empty, a key that does not ascend, or
@@ -277,7 +277,7 @@ STORE_API store_code store_stat_text(store_db* db, const char* name, char** text
 /* The name of the text at `index`, from 0 on; NULL beyond the last. */
 STORE_API const char* store_stat_text_name(size_t index) STORE_NOEXCEPT;
 /* Gives the numbers of `count` stores in the text format of Prometheus (version 0.0.4), to be freed by store_free(): each number as store_NAME, a
- * counter with _total behind it. `names` are the values of the label `store` that tells the stores apart; it may be NULL if there is one. */
+ * counter with _total behind it. `names`, in UTF-8, are the values of the label `store` that tells the stores apart, each another one; it may be NULL if there is one. */
 STORE_API store_code store_prometheus(size_t count, store_db* const* dbs, const char* const* names,
                                       char** text) STORE_NOEXCEPT;
 
@@ -294,7 +294,8 @@ STORE_API store_code store_queue_fd(store_queue* queue, int* fd) STORE_NOEXCEPT;
 STORE_API store_code store_queue_run(store_queue* queue, size_t* called) STORE_NOEXCEPT;
 
 /* Is told how a call ended, once: STORE_OK; STORE_KEY_NOT_FOUND; or an error, which is this thread's last one. `value` is what a get has found, else
- * empty; it is never NULL, and valid during the call. It may call anything but store_queue_free() and store_queue_run(). */
+ * empty; it is never NULL, and valid during the call. It may call anything but store_queue_free() and store_queue_run(), and must return: no exception,
+ * no longjmp(), no end of its thread. */
 typedef void (*store_done_fn)(void* context, store_code code, const void* value, size_t value_len);
 /* As the calls of the same names; STORE_OK says that the call is under way and will be told. What is given is copied. Calls that are in flight together take
  * effect in any order; a call sees the writes that were told before it. store_close() waits for those in flight. */

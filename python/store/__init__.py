@@ -8,7 +8,7 @@ docs/python.md is the way in.
 import atexit
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from . import _mapping, _store
 from ._errors import Conflict, Corruption, Error, Locked
@@ -42,7 +42,9 @@ def _bulk_load(self, entries):
     All of them are held in memory until they are loaded, in one step, and durable. Raises Error "invalid_argument", and leaves the store empty, if a
     key does not ascend; or if the store is not empty.
     """
-    return Store._bulk_load(self, entries.items() if isinstance(entries, Mapping) else entries)
+    # All that runs Python code is done here: a thread that the interpreter ends within may not hold references in C++.
+    pairs = entries.items() if isinstance(entries, Mapping) else entries
+    return Store._bulk_load(self, [pair if isinstance(pair, (tuple, list)) or not isinstance(pair, Iterable) else tuple(pair) for pair in pairs])
 
 
 _bulk_load.__name__ = "bulk_load"

@@ -729,7 +729,8 @@ threading.Thread(target=lambda db: time.sleep(1000), args=(db,), daemon=True).st
         self.assertEqual(self.open()[b"a"], b"1", "it was closed")
 
     def test_the_interpreter_ends_while_threads_work(self):
-        for call in ("db.get(b'a')", "db.put(b'a', b'1')", "db.flush()", "list(db.scan(limit=3))", "db.snapshot().get(b'a')"):
+        for call in ("db.get(b'a')", "db.put(b'a', b'1')", "db.flush()", "list(db.scan(limit=3))", "db.snapshot().get(b'a')",
+                     "db.bulk_load((b'%d' % i, b'') for i in (3, 2))"):
             with self.subTest(call):
                 self.run_python(f"""
 db = store.open(path)

@@ -47,13 +47,13 @@ constexpr Metric kMetrics[] = {
 };
 
 constexpr LatencyMetric kLatencies[] = {
-    {"get_cached", &Stats::get_cached, "Gets that read nothing from the device, one in 251 of them."},
+    {"get_cached", &Stats::get_cached, "Gets on a core that read nothing from the device, one in 251 of them."},
     {"get_read", &Stats::get_read, "Gets that read from the device, from when they begin to."},
     {"put_buffered", &Stats::put_buffered, "Puts and erases that waited for nothing, one in 251 of them."},
     {"put_waited", &Stats::put_waited,
      "Puts and erases that waited, for the log or for room, from when they begin to."},
     {"flush", &Stats::flush, "Flushes of a write buffer into the tree, with their commit."},
-    {"sync", &Stats::sync, "Calls of sync()."},
+    {"sync", &Stats::sync, "Calls of sync(), and the syncs of batches across shards."},
 };
 
 std::uint64_t count_of(const LatencyHistogram& histogram) noexcept { return histogram.count(); }

@@ -84,7 +84,16 @@ void StoreCore::close() {
   owner.require_not_forked();
   if (owner.is_here()) throw Error(Errc::invalid_argument, "a store cannot be closed on its own thread");
   is_closed.store(true, std::memory_order_relaxed);
-  owner.run_anywhere([this]() -> Task<> { co_await db->close(); });
+  owner.run_anywhere([this]() -> Task<> {
+    std::exception_ptr error;
+    try {
+      co_await db->close();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    co_await monterey::yield();  // calls that have ended and gave up their turn are told before
+    if (error) std::rethrow_exception(error);
+  });
 }
 
 Stats StoreCore::stats() {

@@ -40,6 +40,7 @@ struct Done {
 template <class Body>
 store_code start(store_db* db, store_queue* queue, store_done_fn done, void* context, Body body) noexcept {
   return guarded([&] {
+    require_no_source("call a store");
     if (done == nullptr) throw_null("done");
     const DbTable::Use use(dbs, db);
     const QueueTable::Use into(queues, queue);
@@ -65,6 +66,7 @@ store_code store_queue_create(store_queue** queue) noexcept {
 store_code store_queue_free(store_queue* queue) noexcept {
   if (queue == nullptr) return STORE_OK;
   return guarded([&] {
+    require_no_source("free a queue");
     // Its call would wait for itself.
     if (in_callback) throw store::Error(store::Errc::invalid_argument, "a callback cannot free a queue");
     queues.remove(queue).reset();
@@ -85,6 +87,7 @@ store_code store_queue_fd(store_queue* queue, int* fd) noexcept {
 store_code store_queue_run(store_queue* queue, std::size_t* called) noexcept {
   clear(called);
   return guarded([&] {
+    require_no_source("run callbacks");
     if (in_callback) throw store::Error(store::Errc::invalid_argument, "a callback cannot run callbacks");
     const QueueTable::Use use(queues, queue);
     struct Within {

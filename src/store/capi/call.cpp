@@ -124,6 +124,10 @@ store_code code_of_exception() noexcept {
 void throw_too_long(const char* name) {
   throw Error(Errc::invalid_argument, std::string("the length of `") + name + "` is beyond what memory can hold");
 }
+void require_no_source(const char* what) {
+  if (in_source) throw Error(Errc::invalid_argument, std::string("the source of a bulk load cannot ") + what);
+}
+
 void throw_null(const char* name) { throw Error(Errc::invalid_argument, std::string("`") + name + "` is NULL"); }
 
 }  // namespace store::capi

@@ -53,6 +53,9 @@ struct SourceFailed {
 // While this thread runs the source of a bulk load, under a call that uses the store's handle.
 extern constinit thread_local bool in_source;
 
+// Errors: invalid_argument while this thread runs such a source, where `what` would wait for itself.
+void require_no_source(const char* what);
+
 [[noreturn]] void throw_null(const char* name);
 [[noreturn]] void throw_too_long(const char* name);
 

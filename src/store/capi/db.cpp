@@ -84,8 +84,7 @@ store_code store_open(const char* path, const store_options* options, store_db**
 store_code store_close(store_db* db) noexcept {
   if (db == nullptr) return STORE_OK;
   return guarded([&] {
-    // Its call would wait for itself.
-    if (in_source) throw store::Error(store::Errc::invalid_argument, "the source of a bulk load cannot close a store");
+    require_no_source("close a store");
     const std::unique_ptr<store::Store> store = dbs.remove(db);
     if (!store) throw store::Error(store::Errc::closed, "the store belongs to the parent of this process");
     store->close();

@@ -104,6 +104,10 @@ store_code store_prometheus(std::size_t count, store_db* const* stores, const ch
       store::MetricSource& source = sources.emplace_back();
       if (names != nullptr) {
         require(names[i], "names[i]");
+        for (std::size_t other = 0; other < i; ++other) {
+          if (std::string_view(names[i]) != names[other]) continue;
+          throw store::Error(store::Errc::invalid_argument, std::string("two stores have the name `") + names[i] + "`");
+        }
         source.labels = store::metric_label("store", names[i]);
       }
       const DbTable::Use use(dbs, stores[i]);

@@ -280,6 +280,8 @@ TEST_F(CapiBadInput, PlacesForResultsThatAreNull) {
   expect_invalid(store_prometheus(2, twice, nullptr, &text), "`names`");
   const char* const names[] = {"one", nullptr};
   expect_invalid(store_prometheus(2, twice, names, &text), "`names[i]`");
+  const char* const equal[] = {"one", "one"};
+  expect_invalid(store_prometheus(2, twice, equal, &text), "`one`");
   EXPECT_EQ(store_prometheus(0, nullptr, nullptr, &text), STORE_OK);
   store_free(text);
 }
@@ -418,6 +420,28 @@ TEST_F(CapiBadInput, SourcesThatGiveNoEntry) {
   EXPECT_EQ(store_bulk_load(db, no_entry, nullptr, &entries), STORE_OK) << store_last_error();
   EXPECT_EQ(entries, 0u) << "the store is as it was";
   EXPECT_EQ(store_close(db), STORE_OK);
+}
+
+// What a source calls on stores and queues would wait for the load that it is of.
+TEST_F(CapiBadInput, CallsOfASource) {
+  struct Context {
+    store_db* db = nullptr;
+    store_queue* queue = nullptr;
+  } context;
+  ASSERT_EQ(store_open((path_ + "2").c_str(), nullptr, &context.db), STORE_OK);
+  ASSERT_EQ(store_queue_create(&context.queue), STORE_OK);
+  const store_source_fn source = [](void* with, const void**, std::size_t*, const void**, std::size_t*) -> int {
+    const auto& [db, queue] = *static_cast<Context*>(with);
+    const store_done_fn done = [](void*, store_code, const void*, std::size_t) {};
+    expect_invalid(store_async_sync(db, queue, done, nullptr), "source");
+    expect_invalid(store_queue_run(queue, nullptr), "source");
+    expect_invalid(store_queue_free(queue), "source");
+    expect_invalid(store_close(db), "source");
+    return STORE_END;
+  };
+  EXPECT_EQ(store_bulk_load(context.db, source, &context, nullptr), STORE_OK) << store_last_error();
+  EXPECT_EQ(store_queue_free(context.queue), STORE_OK);
+  EXPECT_EQ(store_close(context.db), STORE_OK);
 }
 
 // A program that was built with a later header, whose options have more members.
