@@ -1,6 +1,5 @@
 # Debian packages, by CPack (`./dev deb`): what StoreInstall.cmake and the Python package install, as libstore<SONAME>, libstore-cxx<SONAME>,
 # libstore-dev, store and python3-store, and what Debian wants besides. cmake/debian has what is text; docs/packaging.md says what is where.
-find_program(STORE_GZIP gzip REQUIRED)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_CONTACT "The store authors <store@packages.invalid>" CACHE STRING "The maintainer of the packages")
@@ -65,13 +64,5 @@ store_package(python python3-store SECTION python NEEDS cxx DEPENDS "python3 (>=
   DESCRIPTION "${about}\n\nThis is the module for Python.")
 set(CPACK_DEBIAN_PYTHON_PACKAGE_CONTROL_EXTRA
   "${CMAKE_CURRENT_SOURCE_DIR}/cmake/debian/postinst;${CMAKE_CURRENT_SOURCE_DIR}/cmake/debian/prerm")
-
-# Where Debian looks for man pages and for zsh's completions of packages.
-install(CODE "set(share \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_DATADIR}\")
-  file(GLOB pages \"\${share}/man/man1/*.1\")
-  execute_process(COMMAND \"${STORE_GZIP}\" -9nf \${pages} COMMAND_ERROR_IS_FATAL ANY)
-  file(MAKE_DIRECTORY \"\${share}/zsh/vendor-completions\")
-  file(RENAME \"\${share}/zsh/site-functions/_store\" \"\${share}/zsh/vendor-completions/_store\")
-  file(REMOVE_RECURSE \"\${share}/zsh/site-functions\")" COMPONENT tool)
 
 include(CPack)

@@ -1,10 +1,12 @@
 """The Debian packages: installed by apt, used as their users would, and purged, which must leave nothing.
 
+Before that, what they hold is compared with what `cmake --install` of their build installs.
+
 It runs in an overlay of the root file system in a mount namespace of its own, so that the machine keeps nothing of it, whatever happens. Where
 that is refused, but the user is root, it installs on the machine and purges there, also after a failure or Ctrl-C. Else it ends with 77: nothing was
 tested.
 
-Arguments: the folder of the packages. Within the overlay: --here, the folder.
+Arguments: the folder of the build, which has the packages. Within the overlay: --here, the folder of the packages.
 """
 import fnmatch
 import glob
@@ -76,6 +78,30 @@ def excluded(path):
     return next((kind == "exclude" for kind, pattern in reversed(rules) if fnmatch.fnmatch(path, pattern)), False)
 
 
+class Contents(unittest.TestCase):
+    """What `cmake --install` of the build of the packages does."""
+
+    def test_they_hold_what_is_installed(self):
+        """Each file is in one of them; and what others have in the same folders stays as it is."""
+        with tempfile.TemporaryDirectory() as stage:
+            others = {"/usr/share/zsh/site-functions/_other", "/usr/share/man/man1/other.1"}
+            for other in others:
+                os.makedirs(os.path.dirname(stage + other))
+                with open(stage + other, "w"):
+                    pass
+            run("cmake", "--install", BUILD, env={**os.environ, "DESTDIR": stage})
+            found = {os.path.join(path, name)[len(stage):] for path, _, names in os.walk(stage) for name in names}
+        self.assertEqual(others - found, set())
+        packed = [path for paths in CONTENTS.values() for path in paths if not path.endswith("/")]
+        self.assertEqual(sorted(packed), sorted(found - others))
+
+    def test_headers(self):
+        include = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../include")
+        public = {os.path.join("/usr/include", os.path.relpath(os.path.join(path, name), include))
+                  for path, _, names in os.walk(include) for name in names}
+        self.assertEqual({path for path in CONTENTS["libstore-dev"] if re.match("/usr/include/.*[^/]$", path)}, public)
+
+
 class Packages(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -140,7 +166,7 @@ def inside(folder):
         sys.exit(f"{installed()} are installed on this machine; that is not this test's to change")
     new = {path for paths in CONTENTS.values() for path in paths if not os.path.lexists(path)}
     try:
-        unittest.main(argv=sys.argv[:1])
+        unittest.main(argv=sys.argv[:1], defaultTest="Packages")
     finally:
         if installed():
             apt("purge", *installed())
@@ -153,6 +179,9 @@ def main(folder):
     if os.geteuid() != 0:
         print("deb: SKIPPED, nothing was tested: it takes root to install packages", file=sys.stderr)
         sys.exit(77)
+    read(folder)
+    if not unittest.main(argv=sys.argv[:1], defaultTest="Contents", exit=False).result.wasSuccessful():
+        sys.exit(1)
     status = REFUSED
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0:
         here = os.path.dirname(os.path.abspath(__file__))
@@ -161,11 +190,12 @@ def main(folder):
     if status != REFUSED:
         sys.exit(status)
     print("deb: an overlay is refused here, the packages are installed on the machine itself", file=sys.stderr)
-    inside(os.path.abspath(folder))
+    inside(folder)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--here":
         inside(sys.argv[2])
     else:
-        main(sys.argv[1])
+        BUILD = os.path.abspath(sys.argv[1])
+        main(BUILD)
