@@ -17,6 +17,7 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${CMAKE_CURRENT_BINARY_DIR}")
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")  # what was linked with a version runs with the next ones of this SONAME
 
 set(changelog "${CMAKE_CURRENT_BINARY_DIR}/debian")
 file(MAKE_DIRECTORY "${changelog}")
@@ -51,7 +52,7 @@ programs that keep it inside of themselves: a copy-on-write B+tree with
 snapshots, atomic batches and checksums, on io_uring or on threads.")
 store_package(c libstore${PROJECT_VERSION_MAJOR} SECTION libs DESCRIPTION "${about}\n\nThis is the library for C, and for languages that bind to it.")
 store_package(cxx libstore-cxx${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR} SECTION libs DESCRIPTION "${about}\n\nThis is the library for C++20.")
-store_package(dev libstore-dev SECTION libdevel NEEDS c cxx DEPENDS libfmt-dev libisal-dev liburing-dev
+store_package(dev libstore-dev SECTION libdevel NEEDS c cxx DEPENDS libfmt-dev libisal-dev liburing-dev pkg-config
   DESCRIPTION "${about}\n\nThese are the headers, the static libraries, and the files of CMake and\npkg-config.")
 store_package(tool store SECTION database DESCRIPTION "${about}\n\nThis is the command, which reads, writes, checks, compacts and copies stores.")
 foreach(component C CXX)

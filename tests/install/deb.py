@@ -101,6 +101,14 @@ class Contents(unittest.TestCase):
                   for path, _, names in os.walk(include) for name in names}
         self.assertEqual({path for path in CONTENTS["libstore-dev"] if re.match("/usr/include/.*[^/]$", path)}, public)
 
+    def test_shlibs(self):
+        """A program that was linked with this version runs with this one and later ones of the same name."""
+        for name in PACKAGES:
+            library = re.fullmatch(r"(libstore(?:-cxx)?)([\d.]+)", name)
+            if library:
+                version = run("dpkg-deb", "--field", PACKAGES[name], "Version").strip()
+                self.assertEqual(run("dpkg-deb", "--info", PACKAGES[name], "shlibs"), f"{library[1]} {library[2]} {name} (>= {version})\n")
+
 
 class Packages(unittest.TestCase):
     @classmethod
@@ -157,7 +165,8 @@ class Packages(unittest.TestCase):
         for name in (c, cxx, "store"):
             for library in ("libc6 (>=", "libstdc++6 (>=", "liburing2 (>="):
                 self.assertIn(library, depends[name], name)
-        self.assertIn("libfmt-dev", depends["libstore-dev"])
+        for package in ("libfmt-dev", "libisal-dev", "liburing-dev", "pkg-config"):
+            self.assertIn(package, depends["libstore-dev"].split(", "))
 
 
 def inside(folder):
