@@ -6,7 +6,12 @@ CXX = r"""#include <cstdio>
 int main(int, char** argv) {
   store::Store db = store::Store::open(argv[1]);
   db.put("greeting", "hello");
-  std::printf("%s\n", db.get("greeting")->c_str());
+  store::CompletionQueue queue;
+  store::AsyncStore(db, queue).get("greeting", [](std::exception_ptr, std::optional<std::string> value) {
+    std::printf("%s\n", value->c_str());
+  });
+  while (queue.run() == 0) {
+  }
 }
 """
 C = r"""#include <stdio.h>
