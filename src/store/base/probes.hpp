@@ -6,6 +6,11 @@
 #ifdef STORE_USDT
 #define SDT_USE_VARIADIC
 #include <sys/sdt.h>
+#if !defined(__clang__)
+// g++ takes each line of an asm for an instruction, and a probe has forty lines of directives: functions around it would not be inlined any more,
+// which made a cached get 5 % slower. This is `asm inline`: as short as one instruction.
+#define __volatile__ __volatile__ __inline__
+#endif
 
 #define STORE_PROBE(name, ...) STAP_PROBEV(store, name, __VA_ARGS__)
 #else
