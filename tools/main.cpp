@@ -10,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <store/error.hpp>
 #include <string>
 #include <string_view>
@@ -189,7 +190,9 @@ class Program {
       const std::vector<std::string> arguments = with_device_first(argc, argv);
       app_.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // it takes the last one first
     } catch (const CLI::ParseError& error) {
-      return app_.exit(error) == 0 ? ExitCode::done : ExitCode::usage;
+      std::ostringstream asked;  // help, or the version
+      if (app_.exit(error, asked) != 0) return ExitCode::usage;
+      return print(asked.str());
     }
     return chosen_();
   }
@@ -444,7 +447,13 @@ class Program {
     } else {
       text = command_list(app_);
     }
-    fmt::print("{}", text);
+    return print(text);
+  }
+
+  static ExitCode print(const std::string& text) {
+    Output output;
+    output.write(text);
+    output.finish();
     return ExitCode::done;
   }
 

@@ -9,13 +9,16 @@
 #include <store/error.hpp>
 #include <string>
 
+#include "tools/session.hpp"
+
 namespace store::tool {
 
 void guard_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
     // It gets the lowest number that is free, which is this one. Input and output are open for the wrong direction.
-    static_cast<void>(::open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_WRONLY));
+    // Without it the store's file would get that number, and nobody can be told.
+    if (::open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_WRONLY) < 0) ::_exit(static_cast<int>(ExitCode::failed));
   }
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);

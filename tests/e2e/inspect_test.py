@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 
 from harness import DONE, FAILED, NEGATIVE, SEED, TOOL, USAGE, Case, main
 
@@ -263,6 +264,7 @@ class Watch(Case):
         watch = subprocess.Popen([TOOL, "stat", self.db, "--json", "--watch", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(watch.stdout.close)
         self.addCleanup(watch.stderr.close)
+        self.addCleanup(watch.wait)
         self.addCleanup(watch.kill)
         return watch
 
@@ -270,15 +272,32 @@ class Watch(Case):
         self.run_store("create", self.db)
         writer = subprocess.Popen([TOOL, "load", self.db, "--partial"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(writer.stderr.close)
-        rows = 0
+        self.addCleanup(writer.wait)
+        self.addCleanup(writer.kill)
         watch = self.start("0.01")
-        seen = []
-        while len(set(line["entries"] for line in seen)) < 3:
-            writer.stdin.write(b"".join(b"%08d\t%s\n" % (rows + i, b"v" * 1000) for i in range(20000)))
+        seen = [json.loads(watch.stdout.readline())]
+        deadline = threading.Timer(60, lambda: (writer.kill(), watch.kill()))
+        self.addCleanup(deadline.cancel)
+        deadline.start()
+        enough = threading.Event()
+
+        def feed():  # a load commits behind each 32 MiB, so that less than 120 MB make two commits
+            for first in range(0, 120_000, 5000):
+                if not enough.is_set():
+                    writer.stdin.write(b"".join(b"%08d\t%s\n" % (i, b"v" * 1000) for i in range(first, first + 5000)))
             writer.stdin.flush()
-            rows += 20000
-            seen.append(json.loads(watch.stdout.readline()))
-            self.assertLess(rows, 2_000_000)
+
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        values = {seen[0]["entries"]}
+        while len(values) < 3:
+            line = watch.stdout.readline()
+            self.assertTrue(line, "no second commit within a minute")
+            seen.append(json.loads(line))
+            values.add(seen[-1]["entries"])
+        enough.set()
+        feeder.join()
+        deadline.cancel()
         info = json.loads(self.run_store("info", self.db, "--json")[0])
         self.assertEqual((info["open_by"], info["damage"]), ("a writer", []))
         for command in (["stat"], ["snapshots"], ["pages"], ["page", "0"], ["wal"]):

@@ -311,6 +311,11 @@ class Failures(Case):
             done = subprocess.run([TOOL, "dump", self.db], stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, FAILED)
         self.assertIn(b"No space left", done.stderr)
+        for arguments in (["--help"], ["--version"], ["get", "--help"], ["manual", "man"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([TOOL, *arguments], stdout=full, stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, FAILED, arguments)
+            self.assertIn(b"No space left", done.stderr)
 
     def run_without(self, streams, *arguments):
         """Runs the program with some of its standard streams closed; returns how it ended and what it said on the others."""
