@@ -127,7 +127,8 @@ Examples:
 inline constexpr const char* kInfoFooter =
     R"(Reads the meta pages alone: what the last commit was, and which of the two slots and their copies are good. So it works on a store that
 does not open, and beside a process that writes to it, which it does not disturb; what that has not committed yet is not seen. Of a
-sharded store it shows each shard. Ends with 1 if a copy of a meta page is damaged, or the file is too short.
+sharded store it shows each shard. Ends with 1 if a copy of a meta page is damaged, or the file is too short. A namespace is locked for
+it, as for other commands: what another process has open it does not show.
 
 Examples:
   store info app.db
@@ -138,7 +139,7 @@ inline constexpr const char* kStatFooter =
 
 With --watch a line is printed every second, or every SECONDS, until an interrupt, or the end of the pipe it writes to. That reads the
 meta pages alone, without a lock, so it shows what a running program commits to its store; what is in that program's buffers is not
-seen. With --json each line is an object.
+seen. With --json each line is an object. A namespace is locked for it: what another process has open it does not show.
 
 Examples:
   store stat app.db --json
@@ -158,7 +159,8 @@ Examples:
 inline constexpr const char* kPageFooter =
     R"(Reads one block of the device and shows what is in it, whether or not the store opens: a meta page, branch, leaf, bitmap, or group of the
 log, with keys and values escaped as in the tsv format. What has no header, like a block of a long value, is shown as data. Of a page
-that fails its checksum as much is shown as still holds together. `state` is what the last commit has the block for.
+that fails its checksum as much is shown as still holds together. `state` is what the last commit has the block for, `cannot_tell` what the
+block alone does not show, like a log group that goes on elsewhere.
 
 Ends with 1 if the page is damaged, with what is wrong on standard error. Of a sharded store name one shard's file.
 
@@ -179,8 +181,9 @@ Examples:
   store wal app.db --log app.log --list)";
 
 inline constexpr const char* kSnapshotsFooter =
-    R"(A snapshot lives in the process that took it; nothing of it is on the device. So a store that nobody has open for writing has none, which
-this says, and of one that somebody has, it says that it is locked: ask that process for its statistics.
+    R"(A snapshot lives in the process that took it; nothing of it is on the device. So a store that nobody has open for writing has none that
+keeps blocks (those of readers keep none), which this says, and of one that somebody has, it says that it is locked: ask that process
+for its statistics.
 
 An incremental backup needs no snapshot: it takes what was written since the generation of the copy, which `store info` shows there
 as copy_of_generation.

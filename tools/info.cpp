@@ -1,7 +1,10 @@
 // info: what the meta pages alone say, of a store that does not open, or that another process is writing to, as well.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <monterey/time.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,7 +42,7 @@ monterey::Task<std::uint64_t> count_free(BlockDevice& device, Meta meta) {
   co_return summarize(ConstBitmapWords(words)).free_blocks;
 }
 
-monterey::Task<Info> look_at(BlockDevice& device) {
+monterey::Task<Info> look_once(BlockDevice& device) {
   constexpr int kMostLooks = 5;
   Info info;
   for (int look = 0; look < kMostLooks && !info.free_blocks; ++look) {
@@ -61,6 +64,28 @@ monterey::Task<Info> look_at(BlockDevice& device) {
         fmt::format("truncated: the device has {} blocks, the store uses {}", info.device_blocks, meta->high_water));
   }
   if (meta == nullptr) info.damage.push_back("no meta page is good: `store salvage` searches for what is left");
+  co_return std::move(info);
+}
+
+// Damage of a store that another process may write to is what several looks have in common: one of them may meet a commit in flight.
+monterey::Task<Info> look_at(BlockDevice& device) {
+  constexpr std::chrono::milliseconds kFirstWait{2};
+  constexpr std::chrono::milliseconds kLongestWait{256};
+  const auto nobody_writes = [&] {
+    if (is_nvme_path(device.name())) return true;  // it is locked
+    const std::string users = users_of(device.name());
+    return users == "nobody" || users == "readers";
+  };
+  bool is_quiet = nobody_writes();
+  Info info = co_await look_once(device);
+  std::vector<std::string> stays = info.damage;
+  is_quiet = is_quiet && nobody_writes();
+  for (auto wait = kFirstWait; !is_quiet && !stays.empty() && wait <= kLongestWait; wait *= 2) {
+    co_await monterey::sleep_for(wait);
+    info = co_await look_once(device);
+    std::erase_if(stays, [&](const std::string& line) { return std::ranges::count(info.damage, line) == 0; });
+  }
+  info.damage = std::move(stays);
   co_return std::move(info);
 }
 
@@ -137,6 +162,7 @@ std::vector<ShardInfo> look_at_shards(const std::string& directory, const detail
     try {
       with_meta_device(file, [&](BlockDevice& device) { return look_into(device, shard.info); });
     } catch (const Error& error) {
+      if (error.errc() == Errc::unsupported_format) throw;
       shard.info.damage.emplace_back(error.what());
     }
     const Meta* const meta = shard.info.pages.newest();

@@ -166,6 +166,10 @@ void view_meta(PageView& view, PageNo block, ConstPageBytes page) {
   const DecodedMeta decoded = decode_meta(page, block.value / kMetaCopies);
   if (decoded.state != MetaState::good) {
     add_header(view.fields, page);
+    if (decoded.state == MetaState::newer_format) {
+      view.fields.text("cannot_tell", decoded.reason + "; use a newer version of this program");
+      return;
+    }
     view.wrong.push_back(decoded.reason);
     return;
   }
@@ -248,7 +252,7 @@ PageView view_page(PageNo block, ConstPageBytes page) {
   return view;
 }
 
-PageView view_group(PageNo block, std::span<const std::byte> bytes) {
+PageView view_group(PageNo block, std::span<const std::byte> bytes, GroupPlace place) {
   PageView view;
   const LogGroup group = *decode_group(bytes.first<kPageBytes>());
   view.fields.number("page", block.value);
@@ -261,10 +265,12 @@ PageView view_group(PageNo block, std::span<const std::byte> bytes) {
   view.fields.number("durable_generation", group.durable_generation.value);
   view.fields.number("incarnation", group.incarnation);
   if (group.bytes > bytes.size() || !group_crc_holds(bytes.first(group.bytes), group.crc)) {
-    view.wrong.push_back(
-        "crc: it does not hold for the blocks that follow, unless the group goes on in another segment of the log, "
-        "which "
-        "`store wal` follows");
+    if (place == GroupPlace::in_log) {
+      view.wrong.push_back(
+          "crc: it does not hold; at the end that `store wal` finds, it is a write that a crash cut off");
+    } else {
+      view.fields.text("cannot_tell", "what is in the group: it goes on elsewhere, or its blocks were used again");
+    }
     return view;
   }
   view.rows_name = "contents";

@@ -2,6 +2,7 @@
 // its checksum is shown as far as its structure holds; nothing is read that the engine's own checks have not passed.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,8 +24,11 @@ struct PageView {
 // `block` is where the page was read.
 PageView view_page(PageNo block, ConstPageBytes page);
 
-// A group of the log. Requires: `group` has the bytes that its header says, or, where the device or a segment ends before, fewer.
-PageView view_group(PageNo block, std::span<const std::byte> group);
+// Whether the log behind the newest commit has a group where it was read, so that `group` is all of its blocks.
+enum class GroupPlace : std::uint8_t { in_log, unknown };
+
+// A group of the log. Requires: `group` has the bytes that its header says, or, where that is not known, fewer or others.
+PageView view_group(PageNo block, std::span<const std::byte> group, GroupPlace place);
 
 // What an entry of a log record does.
 Fields fields_of(const LogEntry& entry);

@@ -42,13 +42,15 @@ monterey::Task<> read_copies(BlockDevice& device, Reading& reading) {
   }
 }
 
-MetaCopy judge(const Reading& reading, std::uint32_t block) {
+MetaCopy judge(const BlockDevice& device, const Reading& reading, std::uint32_t block) {
   if (!reading.failures[block].empty()) return {MetaCopy::State::unreadable, reading.failures[block], {}};
   const ConstPageBytes page(reading.bytes.data() + block * kPageBytes, kPageBytes);
   DecodedMeta decoded = decode_meta(page, block / kMetaCopies);
   switch (decoded.state) {
     case MetaState::good: return {MetaCopy::State::good, {}, decoded.meta};
-    case MetaState::newer_format: return {MetaCopy::State::newer_format, std::move(decoded.reason), {}};
+    case MetaState::newer_format:
+      throw Error(Errc::unsupported_format,
+                  fmt::format("{}: {}; use a newer version of this program", device.name(), decoded.reason));
     case MetaState::damaged: return {MetaCopy::State::damaged, std::move(decoded.reason), {}};
     case MetaState::not_a_store: break;
   }
@@ -61,7 +63,6 @@ const char* name_of(MetaCopy::State state) {
   switch (state) {
     case MetaCopy::State::good: return "good";
     case MetaCopy::State::zeros: return "zeros";
-    case MetaCopy::State::newer_format: return "newer format";
     case MetaCopy::State::unreadable: return "unreadable";
     case MetaCopy::State::no_magic:
     case MetaCopy::State::damaged: break;
@@ -72,8 +73,7 @@ const char* name_of(MetaCopy::State state) {
 // Reads with pread; everything else is refused.
 class UnlockedFile final : public BlockDevice {
  public:
-  UnlockedFile(FileDescriptor file, std::string path, std::uint64_t blocks)
-      : file_(std::move(file)), path_(std::move(path)), blocks_(blocks) {}
+  UnlockedFile(FileDescriptor file, std::string path) : file_(std::move(file)), path_(std::move(path)) {}
 
   monterey::Task<> read(PageNo first, std::span<std::byte> into, monterey::IoClass) override {
     std::size_t done = 0;
@@ -92,8 +92,12 @@ class UnlockedFile final : public BlockDevice {
   monterey::Task<> trim(Extent) override { return refuse(); }
   monterey::Task<> grow(std::uint64_t) override { return refuse(); }
   monterey::Task<> shrink(std::uint64_t) override { return refuse(); }
-  std::uint64_t size_blocks() const override { return blocks_; }
-  std::uint64_t capacity_blocks() const override { return blocks_; }
+  // Asked anew each time: a writer may let it grow. Nothing when it cannot be had.
+  std::uint64_t size_blocks() const override {
+    const off_t bytes = ::lseek(file_.get(), 0, SEEK_END);
+    return bytes < 0 ? 0 : static_cast<std::uint64_t>(bytes) / kPageBytes;
+  }
+  std::uint64_t capacity_blocks() const override { return size_blocks(); }
   bool read_only() const override { return true; }
   std::string name() const override { return path_; }
 
@@ -105,7 +109,6 @@ class UnlockedFile final : public BlockDevice {
 
   FileDescriptor file_;
   std::string path_;
-  std::uint64_t blocks_;
 };
 
 FileDescriptor open_to_read(const std::string& path) {
@@ -197,7 +200,7 @@ monterey::Task<MetaPages> read_meta_pages(BlockDevice& device) {
     co_await read_copies(device, *reading);
   }
   MetaPages pages;
-  for (std::uint32_t block = 0; block < kMetaBlocks; ++block) pages.copies[block] = judge(*reading, block);
+  for (std::uint32_t block = 0; block < kMetaBlocks; ++block) pages.copies[block] = judge(device, *reading, block);
   const auto is_foreign = [](const MetaCopy& copy) {
     return copy.state == MetaCopy::State::no_magic || copy.state == MetaCopy::State::zeros ||
            (copy.state == MetaCopy::State::unreadable && copy.reason.starts_with("the device ends"));
@@ -241,10 +244,8 @@ std::unique_ptr<BlockDevice> open_unlocked(const std::string& path) {
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     throw Error(Errc::invalid_argument, path + ": neither a file nor a block device");
   }
-  const off_t bytes = ::lseek(file.get(), 0, SEEK_END);
-  if (bytes < 0) throw Error::from_errno(errno, path + ": its size cannot be had");
-  const std::uint64_t blocks = static_cast<std::uint64_t>(bytes) / kPageBytes;
-  return std::make_unique<UnlockedFile>(std::move(file), path, blocks);
+  if (::lseek(file.get(), 0, SEEK_END) < 0) throw Error::from_errno(errno, path + ": its size cannot be had");
+  return std::make_unique<UnlockedFile>(std::move(file), path);
 }
 
 std::string users_of(const std::string& path) {

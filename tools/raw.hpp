@@ -2,7 +2,8 @@
 // process has open for writing.
 //
 // Meta pages may be read beside a writer: it never writes the slot of its newest commit, and a copy that is read while it is
-// written does not pass its checksum. So they are read until two readings agree. Whatever else is read needs the lock.
+// written does not pass its checksum. So they are read until two readings agree, and what is wrong with the other slot then may be a
+// commit in flight all the same, unless it stays. Whatever else is read needs the lock.
 #pragma once
 
 #include <array>
@@ -22,7 +23,7 @@ namespace store::tool {
 
 // One copy of a meta page, as it was read.
 struct MetaCopy {
-  enum class State : std::uint8_t { good, zeros, no_magic, damaged, newer_format, unreadable };
+  enum class State : std::uint8_t { good, zeros, no_magic, damaged, unreadable };
 
   State state = State::unreadable;
   std::string reason;  // empty when good
@@ -40,7 +41,8 @@ struct MetaPages {
   std::vector<Fields> rows() const;
 };
 
-// Errors: not_a_store when no copy has the magic; those of the device but io_error, which is a state of a copy.
+// Errors: not_a_store when no copy has the magic; unsupported_format when a good one is of a newer format; those of the device but
+// io_error, which is a state of a copy.
 monterey::Task<MetaPages> read_meta_pages(BlockDevice& device);
 
 // What a meta page says. Names as `store stat` has them where both tell the same.

@@ -5,11 +5,14 @@
 namespace store::tool {
 namespace {
 
-// The store opens, so that no other process has it open for writing, and this one has taken no snapshot.
+// The store opens, so that no other process has it open for writing. Those that read it may have snapshots, which keep nothing that a
+// writer would use again: there is none.
 monterey::Task<ExitCode> tell(const SnapshotsCommand& command) {
   Output output;
-  output.write(command.json ? "[]\n"
-                            : "none: a snapshot lives in the process that has the store open, and ends with it\n");
+  output.write(
+      command.json
+          ? "[]\n"
+          : "none that keeps blocks: a snapshot lives in the process that has the store open, and ends with it\n");
   output.finish();
   co_return ExitCode::done;
 }

@@ -43,7 +43,7 @@ monterey::Task<ExitCode> add_to(BlockDevice& device, Sample& sample) {
   co_return ExitCode::done;
 }
 
-Sample take(const SessionOptions& session, const std::vector<std::string>& files) {
+Sample take_of(const SessionOptions& session, const std::vector<std::string>& files) {
   Sample sample;
   SessionOptions one = session;
   for (const std::string& file : files) {
@@ -63,6 +63,17 @@ std::vector<std::string> files_of(const SessionOptions& session) {
     files.push_back(session.path + '/' + detail::shard_file_name(i, manifest.epoch));
   }
   return files;
+}
+
+// `store reshard` may put other files in the place of these meanwhile: then the manifest names them.
+Sample take(const SessionOptions& session) {
+  const std::vector<std::string> files = files_of(session);
+  try {
+    return take_of(session, files);
+  } catch (const Error& error) {
+    if (error.errc() != Errc::not_found) throw;
+  }
+  return take_of(session, files_of(session));
 }
 
 struct Rates {
@@ -103,13 +114,12 @@ void end_when_told() {
 void watch_until_told(const StatCommand& command, Output& output) {
   using Clock = std::chrono::steady_clock;
   end_when_told();
-  const std::vector<std::string> files = files_of(command.session);
   Sample before;
   Clock::time_point taken;
   for (std::uint64_t i = 0; i < command.count; ++i) {
     const bool is_first = i == 0;
     if (!is_first) std::this_thread::sleep_for(std::chrono::duration<double>(*command.watch_seconds));
-    const Sample sample = take(command.session, files);
+    const Sample sample = take(command.session);
     const Clock::time_point now = Clock::now();
     Rates rates;
     if (!is_first) {

@@ -1,4 +1,5 @@
 """info, pages, page, wal, snapshots and stat --watch of the program `store`: sound stores, damaged ones, and those of a running program."""
+import fcntl
 import json
 import os
 import random
@@ -9,6 +10,15 @@ import threading
 from harness import DONE, FAILED, NEGATIVE, SEED, TOOL, USAGE, Case, main
 
 BLOCK = 4096
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 class Inspect(Case):
@@ -68,6 +78,39 @@ class Inspect(Case):
         self.run_store("page", self.db, "5")
         other = self.write("other", b"just some text\n" * 4000)
         self.assertIn("not a store", self.run_store("info", other, expect=FAILED)[1])
+
+    def rewrite(self, block, at, replace):
+        """Replaces 8 bytes of a page and seals it again."""
+        self.change(block * BLOCK + at, replace)
+        with open(self.db, "rb") as file:
+            file.seek(block * BLOCK + 4)
+            crc = crc32c(file.read(BLOCK - 4))
+        self.change(block * BLOCK, lambda old: crc.to_bytes(4, "little") + old[4:])
+
+    def test_a_newer_format(self):
+        for block in range(4):
+            self.rewrite(block, 24, lambda old: b"\x09\0\0\0" + old[4:])
+        for command in (["get", "k"], ["snapshots"], ["info"], ["stat", "--watch"], ["pages"], ["wal"]):
+            message = self.run_store(command[0], self.db, *command[1:], expect=FAILED)[1]
+            self.assertIn("format version 9, this program knows up to 1; use a newer version", message, command)
+            self.assertNotIn("salvage", message)
+        shown = self.json_of("page", self.db, "0")
+        self.assertIn("use a newer version", shown["cannot_tell"])
+        self.assertIn("use a newer version", self.json_of("page", self.db, "5")["state"])
+
+    def test_info_beside_a_writer_tells_what_stays(self):
+        """A commit in flight is what another look does not find again; damage is found again."""
+        with open(self.db, "r+b", buffering=0) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            info = subprocess.Popen([TOOL, "info", self.db, "--json"], stdout=subprocess.PIPE)
+            changes = 0
+            while info.poll() is None:
+                changes += 1
+                os.pwrite(file.fileno(), changes.to_bytes(8, "little"), 200)
+            shown = json.loads(info.communicate()[0])
+            self.assertEqual((info.returncode, shown["open_by"], shown["damage"]), (DONE, "a writer", []))
+            shown = self.json_of("info", self.db, expect=NEGATIVE)
+            self.assertEqual(len(shown["damage"]), 1)
 
     def test_info_of_a_short_file(self):
         os.truncate(self.db, 20 * BLOCK)
@@ -189,7 +232,7 @@ class Inspect(Case):
 
     def test_snapshots(self):
         self.assertEqual(self.json_of("snapshots", self.db), [])
-        self.assertIn(b"in the process that", self.run_store("snapshots", self.db)[0])
+        self.assertIn(b"none that keeps blocks", self.run_store("snapshots", self.db)[0])
         self.run_store("snapshots", self.db + "x", expect=FAILED)
 
 
@@ -226,6 +269,21 @@ class Wal(Case):
         self.assertTrue(shown["contents"][0]["key"].startswith("key"))
         pages = json.loads(self.run_store("pages", self.db, "--json")[0])
         self.assertEqual((pages["unaccounted_blocks"], pages["damage"]), (0, []))
+
+    def test_a_group_that_is_not_of_the_log(self):
+        """What is left of a group whose blocks were used again is no damage."""
+        self.make()
+        log = self.wal()
+        segment = log["segments_in_order"][0]
+        page = next(page for page in range(segment["first"], segment["first"] + segment["blocks"]) if self.group_at(page))
+        with open(self.db, "r+b") as file:
+            file.seek(page * 4096)
+            content = file.read(4096)
+            file.seek((segment["first"] + segment["blocks"] - 1) * 4096)
+            file.write(content[:self.group_at(page)["bytes"] - 1] + b"X" * 8)
+        shown = self.group_at(segment["first"] + segment["blocks"] - 1)
+        self.assertEqual(shown["damage"], [])
+        self.assertIn("used again", shown["cannot_tell"])
 
     def group_at(self, page):
         shown = json.loads(self.run_store("page", self.db, "--json", str(page))[0])
@@ -309,6 +367,16 @@ class Watch(Case):
         self.assertEqual(watch.stderr.read(), b"")
         writer.stdin.close()
         self.assertEqual(writer.wait(60), DONE)
+
+    def test_beside_a_reshard(self):
+        self.run_store("load", self.db, "--shards", "2", stdin=b"a\t1\nc\t2\ne\t3\n")
+        watch = self.start("0.01")
+        device_bytes = json.loads(watch.stdout.readline())["device_bytes"]
+        self.run_store("reshard", self.db, "--shards", "3")
+        line = {"device_bytes": device_bytes}
+        while line["device_bytes"] == device_bytes:
+            line = json.loads(watch.stdout.readline())  # fails when the watch has ended
+        self.assertEqual(line["entries"], 3)
 
     def test_ends_with_the_pipe(self):
         self.run_store("create", self.db)
