@@ -150,7 +150,8 @@ inline constexpr const char* kPagesFooter =
 the log, and what is free. What is left over is unaccounted: none in a sound store. With --list each page follows, in the order of
 their numbers, with the generation that wrote it; blocks in a row of one value or log segment are one line.
 
-Ends with 1 if pages could not be read, which are told on standard error. Of a sharded store name one shard's file.
+Ends with 1 if pages could not be read, or are in use and free at once, which is told on standard error. Of a sharded store name one
+shard's file.
 
 Examples:
   store pages app.db

@@ -53,6 +53,7 @@ class Walk final : public AllocatorVisitor {
         command_(command),
         end_(std::min(meta.high_water, device.size_blocks())),
         reached_(end_),
+        free_(end_),
         memory_(allocate_aligned(kPageBytes)) {}
 
   monterey::Task<> run() {
@@ -76,18 +77,25 @@ class Walk final : public AllocatorVisitor {
       wrong = error.what();
     }
     if (!wrong.empty()) damage(wrong);
+    compare_free();
     std::ranges::sort(list_, {}, &Listed::first);
   }
 
   void on_page(const PagePointer& page) override {
     claim({.first = page.page.value, .generation = page.birth.value, .kind = Kind::allocator});
   }
-  void on_region(std::uint32_t, ConstBitmapWords free) override {
-    for (const std::uint64_t word : free) of(Kind::free).blocks += static_cast<unsigned>(std::popcount(word));
+  void on_region(std::uint32_t region, ConstBitmapWords free) override {
+    std::uint64_t block = std::uint64_t{region} * kRegionBlocks;
+    for (const std::uint64_t word : free) {
+      of(Kind::free).blocks += static_cast<unsigned>(std::popcount(word));
+      for (unsigned bit = 0; bit < 64 && block < end_; ++bit, ++block) free_[block] = ((word >> bit) & 1) != 0;
+    }
   }
   void on_damage(const PagePointer&, const std::string& what) override { damage(what); }
 
   const Counts& counts(Kind kind) const { return counts_[index(kind)]; }
+  // Blocks that are counted twice.
+  std::uint64_t used_and_free() const { return used_and_free_; }
   const std::vector<Listed>& list() const { return list_; }
   const std::vector<std::string>& damages() const { return damages_; }
 
@@ -121,6 +129,17 @@ class Walk final : public AllocatorVisitor {
     counts.bytes_used += listed.bytes_used;
     if (command_.list) list_.push_back(listed);
     return true;
+  }
+
+  // What is in use must not be free, too: the next commit would write over it.
+  void compare_free() {
+    for (std::uint64_t block = 0; block < end_; ++block) {
+      const std::uint64_t first = block;
+      while (block < end_ && reached_[block] && free_[block]) ++block;
+      if (block == first) continue;
+      used_and_free_ += block - first;
+      damage(fmt::format("page {}: {} blocks in use there are free in the bitmap", first, block - first));
+    }
   }
 
   monterey::Task<> walk_tree() {
@@ -201,6 +220,8 @@ class Walk final : public AllocatorVisitor {
   const PagesCommand& command_;
   const std::uint64_t end_;
   std::vector<bool> reached_;  // by block
+  std::vector<bool> free_;     // by block, in the bitmaps
+  std::uint64_t used_and_free_ = 0;
   const std::shared_ptr<std::byte[]> memory_;
   std::array<Counts, kKindNames.size()> counts_;
   std::vector<Listed> list_;
@@ -247,10 +268,15 @@ void print_json(const Walk& walk, Fields fields, Output& output) {
   }
   fields.json("kinds", as_json(kinds));
   fields.json("damage", json_array(walk.damages()));
-  std::vector<Fields> pages;
-  for (const Listed& listed : walk.list()) pages.push_back(fields_of(listed));
-  fields.json("pages", as_json(pages));
-  output.write(fields.as_json() + '\n');
+  // As as_json() would have it, but row by row: there may be millions.
+  std::string head = fields.as_json();
+  head.pop_back();
+  output.write(head + ", \"pages\": [");
+  const char* divider = "";
+  for (const Listed& listed : walk.list()) {
+    output.write(std::exchange(divider, ",\n ") + fields_of(listed).as_json());
+  }
+  output.write("]}\n");
 }
 
 monterey::Task<ExitCode> list_pages(const PagesCommand& command, BlockDevice& device) {
@@ -267,6 +293,7 @@ monterey::Task<ExitCode> list_pages(const PagesCommand& command, BlockDevice& de
   co_await walk.run();
   std::uint64_t accounted = 0;
   for (std::size_t i = 0; i < kKindNames.size(); ++i) accounted += walk.counts(static_cast<Kind>(i)).blocks;
+  accounted -= walk.used_and_free();
   const std::uint64_t unaccounted = meta->high_water - std::min(accounted, meta->high_water);
   Output output;
   if (command.json) {

@@ -135,6 +135,24 @@ class Inspect(Case):
         self.assertEqual(numbers, sorted(set(numbers)))
         self.assertRegex(self.run_store("pages", self.db)[0].decode(), r"(?m)^unaccounted +0$")
 
+    def test_a_page_in_use_and_free_at_once(self):
+        bitmap = self.listed("allocator")[0]["page"]
+        leaf = self.listed("leaf")[0]["page"]
+        before = self.json_of("pages", self.db)
+        at = 128 + leaf // 64 * 8
+        bit = 1 << leaf % 64
+        self.rewrite(bitmap, at, lambda old: (int.from_bytes(old, "little") | bit).to_bytes(8, "little"))
+        with open(self.db, "rb") as file:
+            file.seek(bitmap * BLOCK)
+            crc = file.read(4)
+        for block in range(4):
+            if "allocator_root" in (shown := json.loads(self.run_store("page", self.db, str(block), "--json")[0])):
+                if shown["allocator_root"] == str(bitmap):
+                    self.rewrite(block, 84, lambda old: crc + old[4:])
+        pages = self.json_of("pages", self.db, expect=NEGATIVE)
+        self.assertEqual(pages["damage"], [f"page {leaf}: 1 blocks in use there are free in the bitmap"])
+        self.assertEqual(pages["unaccounted_blocks"], before["unaccounted_blocks"])
+
     def listed(self, kind):
         return [page for page in self.json_of("pages", self.db, "--list")["pages"] if page["kind"] == kind]
 
