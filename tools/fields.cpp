@@ -4,16 +4,11 @@
 
 #include <utility>
 
+#include "store/base/units.hpp"
 #include "tools/json.hpp"
 #include "tools/progress.hpp"
 
 namespace store::tool {
-namespace {
-
-constexpr std::uint64_t kBlockBytes = 4096;
-
-}  // namespace
-
 void Fields::number(std::string name, std::uint64_t value) {
   fields_.push_back({std::move(name), Kind::number, value, {}});
 }
@@ -43,7 +38,7 @@ std::string Fields::as_lines() const {
     if (value.empty()) continue;
     lines += fmt::format("{:<19}{}", field.name, value);
     if (field.kind == Kind::number && field.name.ends_with("_blocks")) {
-      lines += fmt::format("  ({})", human_bytes(static_cast<double>(field.number * kBlockBytes)));
+      lines += fmt::format("  ({})", human_bytes(static_cast<double>(field.number * kPageBytes)));
     }
     lines += '\n';
   }

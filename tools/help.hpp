@@ -125,9 +125,10 @@ Examples:
   store bench /tmp/bench --shards 4 --depth 128)";
 
 inline constexpr const char* kInfoFooter =
-    R"(Reads the meta pages alone: what the last commit was, and which of the two slots and their copies are good. So it works on a store that
-does not open, and beside a process that writes to it, which it does not disturb; what that has not committed yet is not seen. Of a
-sharded store it shows each shard. Ends with 1 if a copy of a meta page is damaged, or the file is too short. A namespace is locked for
+    R"(Reads the meta pages and the root of the bitmaps alone: what the last commit was, and which of the two slots and their copies are good. So it
+works on a store that does not open, and beside a process that writes to it, which it does not disturb; what that has not committed yet
+is not seen. Of a sharded store it shows each shard. Ends with 1 if one of these pages is damaged, the file is too short, or a shard is of
+another store. A namespace is locked for
 it, as for other commands: what another process has open it does not show.
 
 Examples:

@@ -1,4 +1,4 @@
-// info: what the meta pages alone say, of a store that does not open, or that another process is writing to, as well.
+// info: what the meta pages and the root of the bitmaps say, of a store that does not open, or that another process is writing to, as well.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +17,7 @@
 #include "tools/json.hpp"
 #include "tools/output.hpp"
 #include "tools/raw.hpp"
+#include "tools/totals.hpp"
 
 namespace store::tool {
 namespace {
@@ -200,7 +201,7 @@ ExitCode info_of_shards(const InfoCommand& command) {
   for (const std::string& point : manifest.points) append_escaped(points.emplace_back(), point);
   Fields fields;
   fields.text("kind", "sharded store");
-  fields.text("routing", manifest.routing == Router::Kind::ranges ? "ranges" : "hash");
+  fields.text("routing", name_of(manifest.routing));
   fields.text("state", state_of(manifest.state));
   fields.number("epoch", manifest.epoch);
   fields.number("entries", entries);

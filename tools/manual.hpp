@@ -6,7 +6,7 @@
 
 namespace store::tool {
 
-// The page of the program, or of the command of that name, in the roff of man(7).
+// The page of the program, or, if it is not null, of `command`, in the roff of man(7).
 std::string man_page(const CLI::App& program, const CLI::App* command, const std::string& version);
 
 // The names of the commands, a line each.

@@ -140,7 +140,17 @@ ExitCode run_on(std::vector<std::string> paths, const Opening& open, const Devic
   return result;
 }
 
-monterey::Task<std::unique_ptr<BlockDevice>> open_without_lock(std::string path) { co_return open_unlocked(path); }
+// A file opened for reading without a lock. Errors of a read: io_error. Errors: not_found, invalid_argument, io_error.
+monterey::Task<std::unique_ptr<BlockDevice>> open_without_lock(std::string path) {
+  FileDescriptor file = open_to_read(path);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw Error::from_errno(errno, path + ": cannot be looked at");
+  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    throw Error(Errc::invalid_argument, path + ": neither a file nor a block device");
+  }
+  if (::lseek(file.get(), 0, SEEK_END) < 0) throw Error::from_errno(errno, path + ": its size cannot be had");
+  co_return std::make_unique<UnlockedFile>(std::move(file), path);
+}
 
 monterey::Task<ExitCode> look_for_manifest(BlockDevice& device, std::optional<detail::Manifest>& manifest) {
   manifest = co_await detail::read_manifest(device);
@@ -235,17 +245,6 @@ Fields fields_of(const Meta& meta) {
   fields.number("log_bytes", log_blocks * kPageBytes);
   fields.number("log_lsn", meta.log_lsn);
   return fields;
-}
-
-std::unique_ptr<BlockDevice> open_unlocked(const std::string& path) {
-  FileDescriptor file = open_to_read(path);
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) throw Error::from_errno(errno, path + ": cannot be looked at");
-  if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-    throw Error(Errc::invalid_argument, path + ": neither a file nor a block device");
-  }
-  if (::lseek(file.get(), 0, SEEK_END) < 0) throw Error::from_errno(errno, path + ": its size cannot be had");
-  return std::make_unique<UnlockedFile>(std::move(file), path);
 }
 
 std::string users_of(const std::string& path) {

@@ -3,7 +3,8 @@
 //
 // Meta pages may be read beside a writer: it never writes the slot of its newest commit, and a copy that is read while it is
 // written does not pass its checksum. So they are read until two readings agree, and what is wrong with the other slot then may be a
-// commit in flight all the same, unless it stays. Whatever else is read needs the lock.
+// commit in flight all the same, unless it stays. Whatever else is read needs the lock,
+// but for the root of the bitmaps, which info holds to its checksum.
 #pragma once
 
 #include <array>
@@ -48,8 +49,6 @@ monterey::Task<MetaPages> read_meta_pages(BlockDevice& device);
 // What a meta page says. Names as `store stat` has them where both tell the same.
 Fields fields_of(const Meta& meta);
 
-// A file opened for reading without a lock. Errors of a read: io_error. Errors: not_found, invalid_argument, io_error.
-std::unique_ptr<BlockDevice> open_unlocked(const std::string& path);
 // Who has a file open as a store: "a writer", "readers" or "nobody".
 std::string users_of(const std::string& path);
 

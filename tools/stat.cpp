@@ -3,68 +3,35 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "tools/commands.hpp"
+#include "tools/fields.hpp"
 #include "tools/json.hpp"
 #include "tools/output.hpp"
-#include "tools/progress.hpp"
 #include "tools/totals.hpp"
 
 namespace store::tool {
 namespace {
 
-constexpr std::uint64_t kBlockBytes = 4096;
-
-std::vector<std::pair<const char*, std::uint64_t>> numbers_of(const Stats& stats) {
-  std::vector<std::pair<const char*, std::uint64_t>> numbers;
-  for (const Figure& figure : kFigures) numbers.emplace_back(figure.name, stats.*figure.value);
-  numbers.emplace_back("copy_of_generation", stats.origin.generation);
-  return numbers;
-}
-
-// Which store it is, of which it is a copy, how it was reached, and what was met on the way: text by name.
-std::vector<std::pair<const char*, std::string>> texts_of(const Stats& stats, const BlockDevice& device) {
+// The figures; which store it is, of which it is a copy, how it was reached, and what was met on the way.
+Fields fields_of(const Stats& stats, const BlockDevice& device) {
   const monterey::Capabilities& io = monterey::capabilities();
-  std::vector<std::pair<const char*, std::string>> texts{
-      {"uuid", stats.uuid},
-      {"copy_of", stats.origin.uuid},
-      {"io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring"},
-      {"io_backend_without", io.reason}};
+  Fields fields;
+  for (const Figure& figure : kFigures) fields.number(figure.name, stats.*figure.value);
+  fields.number("copy_of_generation", stats.origin.generation);
+  fields.text("uuid", stats.uuid);
+  fields.text("copy_of", stats.origin.uuid);
+  fields.text("io_backend", io.backend == monterey::Backend::threads ? "threads" : "io_uring");
+  fields.text("io_backend_without", io.reason);
   if (const auto* file = dynamic_cast<const FileBlockDevice*>(&device)) {
-    texts.emplace_back("direct_io", file->direct_io() ? "yes" : "no");
-    texts.emplace_back("buffered_because", file->buffered_reason());
+    fields.text("direct_io", file->direct_io() ? "yes" : "no");
+    fields.text("buffered_because", file->buffered_reason());
   } else if (const auto* nvme = dynamic_cast<const NvmeBlockDevice*>(&device)) {
-    texts.emplace_back("direct_io", "yes");
-    texts.emplace_back("nvme", describe(nvme->identity()));
+    fields.text("direct_io", "yes");
+    fields.text("nvme", describe(nvme->identity()));
   }
-  return texts;
-}
-
-// `more` are fields that stand before the notes.
-std::string as_json(const Stats& stats, const BlockDevice& device, const std::string& more) {
-  std::string fields;
-  for (const auto& [name, value] : numbers_of(stats)) fields += fmt::format("\"{}\": {}, ", name, value);
-  for (const auto& [name, value] : texts_of(stats, device))
-    fields += fmt::format("\"{}\": {}, ", name, json_string(value));
-  return fmt::format("{{{}{}\"notes\": {}}}\n", fields, more, json_array(stats.open_notes));
-}
-
-std::string as_text(const Stats& stats, const BlockDevice& device) {
-  std::string lines;
-  for (const auto& [name, value] : numbers_of(stats)) {
-    lines += fmt::format("{:<19}{}", name, value);
-    if (std::string_view(name).ends_with("_blocks")) {
-      lines += fmt::format("  ({})", human_bytes(static_cast<double>(value * kBlockBytes)));
-    }
-    lines += '\n';
-  }
-  for (const auto& [name, value] : texts_of(stats, device)) {
-    if (!value.empty()) lines += fmt::format("{:<19}{}\n", name, value);
-  }
-  return lines;
+  return fields;
 }
 
 void print(const std::string& text, const std::vector<std::string>& notes) {
@@ -80,29 +47,31 @@ monterey::Task<ExitCode> stat(const StatCommand& command, Partition& db, const B
     const std::vector<MetricSource> sources{{metric_label("store", command.session.path), stats}};
     print(prometheus_text(sources), {});
   } else if (command.json) {
-    print(as_json(stats, device, ""), {});
+    Fields fields = fields_of(stats, device);
+    fields.json("notes", json_array(stats.open_notes));
+    print(fields.as_json() + '\n', {});
   } else {
-    print(as_text(stats, device), stats.open_notes);
+    print(fields_of(stats, device).as_lines(), stats.open_notes);
   }
   co_return ExitCode::done;
 }
 
 // --- a sharded store ---
 
-const char* name_of(Router::Kind routing) { return routing == Router::Kind::ranges ? "ranges" : "hash"; }
-
-std::string shards_as_json(const ShardedStats& stats) {
-  std::string shards;
-  for (const ShardStats& shard : stats.shards) {
-    if (!shards.empty()) shards += ", ";
-    shards += fmt::format("{{\"name\": {}, \"core\": {}", json_string(shard.name), shard.core);
+std::vector<Fields> rows_of(const std::vector<ShardStats>& shards) {
+  std::vector<Fields> rows;
+  for (const ShardStats& shard : shards) {
+    Fields& row = rows.emplace_back();
+    row.text("name", shard.name);
+    row.number("core", shard.core);
     if (shard.stats) {
-      shards += fmt::format(", \"uuid\": {}, \"entries\": {}, \"generation\": {}", json_string(shard.stats->uuid),
-                            shard.stats->entries, shard.stats->generation);
+      row.text("uuid", shard.stats->uuid);
+      row.number("entries", shard.stats->entries);
+      row.number("generation", shard.stats->generation);
     }
-    shards += fmt::format(", \"failure\": {}}}", json_string(shard.failure));
+    row.text("failure", shard.failure);
   }
-  return fmt::format("\"routing\": \"{}\", \"shards\": [{}], ", name_of(stats.routing), shards);
+  return rows;
 }
 
 std::string shards_as_text(const ShardedStats& stats) {
@@ -141,9 +110,13 @@ monterey::Task<ExitCode> stat(const StatCommand& command, ShardedStore& db) {
   const auto devices = shard_files(command.session.path);
   const auto manifest = co_await devices->open_manifest(ShardDevices::Access::read_only, false);
   if (command.json) {
-    print(as_json(total, *manifest, shards_as_json(stats)), {});
+    Fields fields = fields_of(total, *manifest);
+    fields.text("routing", name_of(stats.routing));
+    fields.json("shards", as_json(rows_of(stats.shards)));
+    fields.json("notes", json_array(total.open_notes));
+    print(fields.as_json() + '\n', {});
   } else {
-    print(as_text(total, *manifest) + shards_as_text(stats), total.open_notes);
+    print(fields_of(total, *manifest).as_lines() + shards_as_text(stats), total.open_notes);
   }
   co_return ExitCode::done;
 }

@@ -7,6 +7,8 @@
 
 namespace store::tool {
 
+inline const char* name_of(Router::Kind routing) { return routing == Router::Kind::ranges ? "ranges" : "hash"; }
+
 // A number that `store stat` shows, and what it is of several shards together.
 struct Figure {
   enum class Total : std::uint8_t { sum, largest };

@@ -11,14 +11,13 @@
 #include <thread>
 #include <vector>
 
+#include "store/base/units.hpp"
 #include "tools/commands.hpp"
 #include "tools/output.hpp"
 #include "tools/raw.hpp"
 
 namespace store::tool {
 namespace {
-
-constexpr std::uint64_t kBlockBytes = 4096;
 
 // Of all shards together, as of their newest commits; of generations the largest.
 struct Sample {
@@ -88,7 +87,7 @@ double per_second(std::uint64_t before, std::uint64_t now, double seconds) {
 
 std::string as_text(const Sample& sample, const Rates& rates) {
   return fmt::format("{:>12} {:>14} {:>16} {:>16} {:>12.1f} {:>14.1f}\n", sample.generation, sample.entries,
-                     sample.data_blocks * kBlockBytes, sample.device_blocks * kBlockBytes, rates.writes,
+                     sample.data_blocks * kPageBytes, sample.device_blocks * kPageBytes, rates.writes,
                      rates.generations);
 }
 
@@ -101,7 +100,7 @@ std::string as_json(const Sample& sample, const Rates& rates) {
   return fmt::format(
       "{{\"generation\": {}, \"entries\": {}, \"data_bytes\": {}, \"device_bytes\": {}, \"writes_per_second\": {:.1f}, "
       "\"generations_per_second\": {:.1f}}}\n",
-      sample.generation, sample.entries, sample.data_blocks * kBlockBytes, sample.device_blocks * kBlockBytes,
+      sample.generation, sample.entries, sample.data_blocks * kPageBytes, sample.device_blocks * kPageBytes,
       rates.writes, rates.generations);
 }
 

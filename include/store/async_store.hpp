@@ -17,7 +17,6 @@
 #include <optional>
 #include <store/blocking_store.hpp>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>

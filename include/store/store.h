@@ -277,7 +277,7 @@ STORE_API store_code store_stat_text(store_db* db, const char* name, char** text
 /* The name of the text at `index`, from 0 on; NULL beyond the last. */
 STORE_API const char* store_stat_text_name(size_t index) STORE_NOEXCEPT;
 /* Gives the numbers of `count` stores in the text format of Prometheus (version 0.0.4), to be freed by store_free(): each number as store_NAME, a
- * counter with _total behind it. `names`, in UTF-8, are the values of the label `store` that tells the stores apart, each another one; it may be NULL if there is one. */
+ * counter with _total behind it, each histogram of latencies as store_NAME_seconds. `names`, in UTF-8, are the values of the label `store` that tells the stores apart, each another one; it may be NULL if there is one. */
 STORE_API store_code store_prometheus(size_t count, store_db* const* dbs, const char* const* names,
                                       char** text) STORE_NOEXCEPT;
 

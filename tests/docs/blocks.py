@@ -5,7 +5,6 @@ The first word behind a fence is the language, the second one, which readers do 
 
   cpp                 a whole program that ends with main(); it is also one of examples/, where it is compiled by itself
   cpp partition       a part of a coroutine with store::Partition& db and store::PartitionConfig config
-  cpp sharded         a part of a coroutine with store::ShardedStore& db
   cpp task            a part of a coroutine
   cpp store           a part of a function with store::Store& db
   c, python, sh       a program; a page's blocks of Python are one program, in their order between the others
@@ -23,7 +22,7 @@ from typing import NamedTuple
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for path in [TOP / "README.md", TOP / "CHANGELOG.md", *(TOP / "docs").glob("*.md")] if path.exists())
-KINDS = {"cpp", "cpp partition", "cpp sharded", "cpp task", "cpp store", "c", "python", "sh", "console", "cmake", "text", "text output"}
+KINDS = {"cpp", "cpp partition", "cpp task", "cpp store", "c", "python", "sh", "console", "cmake", "text", "text output"}
 
 
 class Block(NamedTuple):
@@ -56,7 +55,6 @@ def cpp_blocks():
 PARTS = {
     "cpp partition": ("monterey::Task<> run([[maybe_unused]] store::Partition& db, "
                       "[[maybe_unused]] store::PartitionConfig config) {", "co_return; }", "on_partition"),
-    "cpp sharded": ("monterey::Task<> run(store::ShardedStore& db) {", "co_return; }", "on_shards"),
     "cpp task": ("monterey::Task<> run() {", "co_return; }", "on_core"),
     "cpp store": ("void run(store::Store& db) {", "}", "on_store"),
 }

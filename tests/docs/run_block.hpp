@@ -26,21 +26,6 @@ inline void on_partition(monterey::Task<> (*run)(store::Partition&, store::Parti
   monterey::Cluster::builder().buffers(room + room).init([run] { monterey::spawn(open_and_run(run)); }).run();
 }
 
-inline monterey::Task<> open_shards_and_run(monterey::Task<> (*run)(store::ShardedStore&)) {
-  const store::ShardedOptions options{.shards = 2, .partition = kConfig, .router = {}};
-  auto db = co_await store::ShardedStore::open_or_create("block.shards", options);
-  co_await run(db);
-  co_await db.close();
-}
-
-inline void on_shards(monterey::Task<> (*run)(store::ShardedStore&)) {
-  const store::ShardedOptions options{.shards = 2, .partition = kConfig, .router = {}};
-  const auto start = [run] {
-    if (monterey::current_core() == 0) monterey::spawn(open_shards_and_run(run));
-  };
-  monterey::Cluster::builder().cores(2).buffers(options.buffer_config(2)).init(start).run();
-}
-
 inline void on_core(monterey::Task<> (*run)()) {
   monterey::Cluster::builder().buffers(kConfig.buffer_config()).init([run] { monterey::spawn(run()); }).run();
 }

@@ -1,5 +1,6 @@
 #include "store/blocking/store_core.hpp"
 
+#include <algorithm>
 #include <store/nvme_block_device.hpp>
 #include <system_error>
 #include <thread>

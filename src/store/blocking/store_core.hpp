@@ -1,7 +1,6 @@
 // What is behind the handles of a blocking store: a partition, and the thread it belongs to.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <exception>

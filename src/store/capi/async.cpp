@@ -90,13 +90,7 @@ store_code store_queue_run(store_queue* queue, std::size_t* called) noexcept {
     require_no_source("run callbacks");
     if (in_callback) throw store::Error(store::Errc::invalid_argument, "a callback cannot run callbacks");
     const QueueTable::Use use(queues, queue);
-    struct Within {
-      Within() noexcept { in_callback = true; }
-      Within(const Within&) = delete;
-      Within& operator=(const Within&) = delete;
-      ~Within() { in_callback = false; }
-    };
-    const Within within;
+    const Within within(in_callback);
     const std::size_t count = use->run();
     if (called != nullptr) *called = count;
     return STORE_OK;

@@ -27,13 +27,7 @@ class Source {
 
  private:
   int call(const void** key, std::size_t* key_len, const void** value, std::size_t* value_len) {
-    struct Within {
-      Within() noexcept { in_source = true; }
-      Within(const Within&) = delete;
-      Within& operator=(const Within&) = delete;
-      ~Within() { in_source = false; }
-    };
-    const Within within;
+    const Within within(in_source);
     return function_(context_, key, key_len, value, value_len);
   }
 

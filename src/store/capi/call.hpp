@@ -53,6 +53,18 @@ struct SourceFailed {
 // While this thread runs the source of a bulk load, under a call that uses the store's handle.
 extern constinit thread_local bool in_source;
 
+// Sets a flag of the thread for as long as it lives.
+class Within {
+ public:
+  explicit Within(bool& flag) noexcept : flag_(flag) { flag_ = true; }
+  Within(const Within&) = delete;
+  Within& operator=(const Within&) = delete;
+  ~Within() { flag_ = false; }
+
+ private:
+  bool& flag_;
+};
+
 // Errors: invalid_argument while this thread runs such a source, where `what` would wait for itself.
 void require_no_source(const char* what);
 
