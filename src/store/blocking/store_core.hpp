@@ -81,7 +81,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
       owner.require_not_forked();
       owner.post(*call);
     } catch (const std::exception&) {
-      // Given up, with the call.
+      call->give_up();
+      return;
     }
     static_cast<void>(call.release());
   }
@@ -142,6 +143,8 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
         : store_(std::move(store)), what_(std::move(what)) {
       what.reset();
     }
+    // Where the thread has failed.
+    void give_up() noexcept { static_cast<void>(new T(*std::move(what_))); }
 
    private:
     monterey::Task<> body() override {
@@ -149,13 +152,7 @@ class StoreCore : public std::enable_shared_from_this<StoreCore> {
       co_return;
     }
     // Without memory for the task, or where the thread has failed; then what was to be destroyed is given up.
-    void store_error(std::exception_ptr) noexcept override {
-      if (store_->owner.is_here()) {
-        what_.reset();
-      } else {
-        static_cast<void>(new T(*std::move(what_)));
-      }
-    }
+    void store_error(std::exception_ptr) noexcept override { store_->owner.is_here() ? what_.reset() : give_up(); }
     void end() noexcept override { delete this; }
 
     const std::shared_ptr<StoreCore> store_;
